@@ -1,0 +1,210 @@
+"""Small helpers of the two notebooks: importing the notebook's definitions, pictures, GIFs, progress.
+
+Nothing in here knows about diffusion; every definition that does stands in ``diffusion_assignment.ipynb``.
+Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
+"""
+
+import hashlib
+import io
+import json
+import linecache
+import math
+import sys
+import types
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent
+
+
+# ----------------------------------------------------------------------------- the notebook as a module
+def load_notebook(path="diffusion_assignment.ipynb"):
+    """Run the ``#| export`` cells of a notebook, and only those, and return them as a module.
+
+    The companion notebook, the tests, the training run and the benchmarks import the definitions this way,
+    so that none stands twice. Each cell is compiled under its own name, so a traceback shows its lines.
+    The same unchanged notebook is run once per process.
+
+    path: the notebook; a relative path is looked for beside this file.
+    Raises FileNotFoundError if it is not there, ValueError if it is no notebook or exports nothing.
+    """
+    path = Path(path)
+    path = path if path.is_absolute() else ROOT / path
+    if not path.is_file():
+        raise FileNotFoundError(f"no notebook at {path}: clone the whole repository, not one file of it")
+    text = path.read_text(encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    known = sys.modules.get(path.stem)
+    if getattr(known, "__digest__", None) == digest:
+        return known
+    try:
+        cells = json.loads(text)["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} is not a Jupyter notebook: {error}") from None
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    exported = [(i, s) for i, s in enumerate(sources, 1) if s.split("\n", 1)[0].strip() == "#| export"]
+    if not exported:
+        raise ValueError(f"{path.name} has no cell that begins with '#| export', so there is nothing to load")
+    module = types.ModuleType(path.stem, f"The exported cells of {path.name}.")
+    module.__file__, module.__digest__ = str(path), digest
+    sys.modules[path.stem] = module  # dataclasses look their module up while they are being made
+    try:
+        for i, source in exported:
+            name = f"{path.name}, code cell {i}"
+            linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+            exec(compile(source, name, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+# ----------------------------------------------------------------------------- pictures
+def to_grid(images, columns=None, pad=1, background=0.5):
+    """Lay images [B, C, H, W] in [0, 1] out as one picture [C, H', W'], row by row; nothing is rescaled.
+
+    Values outside [0, 1] are cut off, never stretched: a stretch per image would hide a model that is wrong.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"expected images [B, C, H, W] with B >= 1, got a tensor of shape {list(images.shape)}")
+    images = images.detach().float().cpu().clamp(0, 1)
+    count, channels, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    grid = torch.full((channels, rows * (height + pad) + pad, columns * (width + pad) + pad), background)
+    for i, image in enumerate(images):
+        top, left = pad + i // columns * (height + pad), pad + i % columns * (width + pad)
+        grid[:, top : top + height, left : left + width] = image
+    return grid
+
+
+def show_images(images, columns=None, title=None, *, column_labels=None, row_labels=None, ax=None, scale=0.62):
+    """Show images [B, C, H, W] in [0, 1] as one grid, with an optional label above each column, left of each row.
+
+    scale: inches a picture; ax: draw into these axes instead of a new figure. Returns the axes.
+    """
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    grid = to_grid(images, columns)
+    rows = math.ceil(len(images) / columns)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(max(columns * scale, 2.5) + 0.6, rows * scale + 0.5))
+    ax.imshow(grid.permute(1, 2, 0) if len(grid) == 3 else grid[0], cmap="gray", vmin=0, vmax=1)
+    step_y, step_x = grid.shape[1] / rows, grid.shape[2] / columns
+    ax.set_xticks([(j + 0.5) * step_x for j in range(columns)] if column_labels else [], column_labels or [])
+    ax.set_yticks([(i + 0.5) * step_y for i in range(rows)] if row_labels else [], row_labels or [])
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, labelsize=8)
+    ax.set_frame_on(False)
+    if title:
+        ax.set_title(title, fontsize=10)
+    return ax
+
+
+def to_picture(images, columns=None, zoom=1):
+    """Images [B, C, H, W] in [0, 1] as one grid, as a PIL image; zoom: pixels a pixel."""
+    grid = (to_grid(images, columns) * 255).round().byte()
+    picture = Image.fromarray(grid.permute(1, 2, 0).numpy() if len(grid) == 3 else grid[0].numpy())
+    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+
+
+def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2):
+    """Write frames (a list of images [B, C, H, W] in [0, 1], each a grid) as a looping GIF; return its path.
+
+    seconds: how long the whole motion takes; hold: how long the last frame stays; zoom: pixels a pixel.
+    """
+    if not frames:
+        raise ValueError("a GIF needs at least one frame")
+    pictures = [to_picture(frame, columns, zoom) for frame in frames]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durations = [int(1000 * seconds / len(pictures))] * (len(pictures) - 1) + [int(1000 * hold)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return path
+
+
+def png(images, columns=None, zoom=1):
+    """Images [B, C, H, W] in [0, 1] as one grid, as the bytes of a PNG file; zoom: pixels a pixel."""
+    buffer = io.BytesIO()
+    to_picture(images, columns, zoom).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def plot_losses(histories, title="Training loss", window=50, ax=None, log=True):
+    """Draw loss curves: histories maps a label to a sequence with one loss a step. Bold: mean over `window` steps."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 2.6))
+    for label, losses in histories.items():
+        losses = torch.as_tensor(losses, dtype=torch.float32)
+        width = max(1, min(window, len(losses) // 4))
+        smooth = losses.unfold(0, width, 1).mean(1)
+        line = ax.plot(range(width, len(losses) + 1), smooth, label=label, lw=1.6)[0]
+        if len(histories) == 1:
+            ax.plot(losses, lw=0.4, alpha=0.4, color=line.get_color())
+    if log:
+        ax.set_yscale("log")
+    ax.set(xlabel="step", ylabel="loss", title=title)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+    return ax
+
+
+# ----------------------------------------------------------------------------- progress
+class _CellLine:
+    """A text stream for tqdm that rewrites one line below the cell, so that only its last state is stored."""
+
+    def __init__(self):
+        from IPython.display import display
+
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text):
+        text = text.strip("\r\n ")
+        if text:
+            self.handle.update({"text/plain": text}, raw=True)
+
+    def flush(self):
+        pass
+
+
+def progress(iterable=None, **options):
+    """A tqdm progress bar: one line below the cell in a notebook (no widget is stored), standard error elsewhere."""
+    in_notebook = "ipykernel" in sys.modules and "get_ipython" in dir(__import__("builtins"))
+    stream = _CellLine() if in_notebook else sys.stderr
+    options = {"file": stream, "mininterval": 0.5, "ncols": 110, "dynamic_ncols": False, **options}
+    return tqdm(iterable, **options)
+
+
+# ----------------------------------------------------------------------------- the drawing of the U-Net
+def draw_unet(shapes, conditioned=(), title=""):
+    """Draw a U-Net from its stage shapes {stage: (channels, height, width)}; mark the `conditioned` stages."""
+    places = {"init": (0, 3), "down1": (1, 2), "down2": (2, 1), "flatten": (3, 0), "unflatten": (4, 1), "up1": (5, 2),
+              "up2": (6, 3), "out": (7, 3)}
+    labels = {"init": "ConvBlock", "down1": "DownBlock", "down2": "DownBlock", "flatten": "Flatten",
+              "unflatten": "Unflatten", "up1": "UpBlock", "up2": "UpBlock", "out": "ConvBlock, Conv2d"}
+    colours = {"init": "#cfe2f3", "out": "#cfe2f3", "down1": "#f4cccc", "down2": "#f4cccc", "flatten": "#fff2cc",
+               "unflatten": "#fff2cc", "up1": "#d9ead3", "up2": "#d9ead3"}
+    fig, ax = plt.subplots(figsize=(9.5, 3.6))
+    for name, (x, y) in places.items():
+        box = {"boxstyle": "round,pad=0.35", "fc": colours[name], "ec": "black"}
+        text = f"{labels[name]}\n{'x'.join(map(str, shapes[name]))}"
+        ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
+        if name in conditioned:
+            ax.annotate("t, c", (x, y - 0.28), (x, y - 0.85), ha="center", color="tab:purple",
+                        arrowprops={"arrowstyle": "->", "color": "tab:purple"})
+    order = list(places.values())
+    for (x1, y1), (x2, y2) in zip(order, order[1:], strict=False):
+        ax.annotate("", (x2 - 0.12, y2), (x1 + 0.12, y1), arrowprops={"arrowstyle": "->", "shrinkA": 22, "shrinkB": 22})
+    for down, up, label in (("init", "out", "concat"), ("down1", "up2", "concat"), ("down2", "up1", "concat")):
+        (x1, y1), (x2, y2) = places[down], places[up]
+        bend = {"arrowstyle": "->", "ls": "--", "color": "grey", "shrinkA": 24, "shrinkB": 24,
+                "connectionstyle": "arc3,rad=-0.18"}
+        ax.annotate("", (x2, y2), (x1, y1), arrowprops=bend)
+        ax.text((x1 + x2) / 2, (y1 + y2) / 2 + 0.09 * (x2 - x1) + 0.08, label, ha="center", fontsize=7, color="grey")
+    ax.set(xlim=(-0.7, 7.8), ylim=(-0.6, 4.1))
+    ax.set_title(title, fontsize=10)
+    ax.axis("off")
+    return ax

@@ -1,0 +1,44 @@
+"""What every test file uses: the notebook's definitions as `nb`, a tiny network, real digits, exact comparison."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import helpers  # noqa: E402
+
+nb = helpers.load_notebook("diffusion_assignment.ipynb")
+
+# A class-conditioned diffusion model that trains a step in about ten milliseconds.
+TINY = {"kind": "UNet", "config": {"D": 4, "fold": 2, "time": True, "classes": 10},
+        "schedule": ["cosine", 50], "target": "v"}
+
+
+def same_content(a, b):
+    """True if two nests of dicts, lists, tensors and numbers are equal bit for bit, in type, order and value."""
+    if torch.is_tensor(a) or torch.is_tensor(b):
+        return torch.is_tensor(a) and torch.is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(same_content(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same_content(x, y) for x, y in zip(a, b, strict=True))
+    return type(a) is type(b) and a == b
+
+
+@pytest.fixture
+def tiny():
+    """A tiny untrained diffusion model on the CPU, in eval mode; the same weights each time."""
+    torch.manual_seed(0)
+    return nb.build_model(TINY).eval()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The 10,000 real test digits: images in [-1, 1], labels."""
+    return nb.load_mnist(train=False)
