@@ -182,9 +182,9 @@ def progress(iterable=None, **options):
 def draw_unet(shapes, conditioned=(), title=""):
     """Draw a U-Net from its stage shapes {stage: (channels, height, width)}; mark the `conditioned` stages."""
     places = {"init": (0, 3), "down1": (1, 2), "down2": (2, 1), "flatten": (3, 0), "unflatten": (4, 1), "up1": (5, 2),
-              "up2": (6, 3), "out": (7, 3)}
+              "up2": (6, 3), "out": (7.2, 3)}
     labels = {"init": "ConvBlock", "down1": "DownBlock", "down2": "DownBlock", "flatten": "Flatten",
-              "unflatten": "Unflatten", "up1": "UpBlock", "up2": "UpBlock", "out": "ConvBlock, Conv2d"}
+              "unflatten": "Unflatten", "up1": "UpBlock", "up2": "UpBlock", "out": "ConvBlock\nConv2d"}
     colours = {"init": "#cfe2f3", "out": "#cfe2f3", "down1": "#f4cccc", "down2": "#f4cccc", "flatten": "#fff2cc",
                "unflatten": "#fff2cc", "up1": "#d9ead3", "up2": "#d9ead3"}
     fig, ax = plt.subplots(figsize=(9.5, 3.6))
@@ -198,13 +198,13 @@ def draw_unet(shapes, conditioned=(), title=""):
     order = list(places.values())
     for (x1, y1), (x2, y2) in zip(order, order[1:], strict=False):
         ax.annotate("", (x2 - 0.12, y2), (x1 + 0.12, y1), arrowprops={"arrowstyle": "->", "shrinkA": 22, "shrinkB": 22})
-    for down, up, label in (("init", "out", "concat"), ("down1", "up2", "concat"), ("down2", "up1", "concat")):
+    for down, up in (("init", "out"), ("down1", "up2"), ("down2", "up1")):
         (x1, y1), (x2, y2) = places[down], places[up]
         bend = {"arrowstyle": "->", "ls": "--", "color": "grey", "shrinkA": 24, "shrinkB": 24,
                 "connectionstyle": "arc3,rad=-0.18"}
         ax.annotate("", (x2, y2), (x1, y1), arrowprops=bend)
-        ax.text((x1 + x2) / 2, (y1 + y2) / 2 + 0.09 * (x2 - x1) + 0.08, label, ha="center", fontsize=7, color="grey")
-    ax.set(xlim=(-0.7, 7.8), ylim=(-0.6, 4.1))
+        ax.text((x1 + x2) / 2, (y1 + y2) / 2 + 0.12 * (x2 - x1) + 0.1, "concat", ha="center", fontsize=7, color="grey")
+    ax.set(xlim=(-0.7, 7.9), ylim=(-0.6, 4.2))
     ax.set_title(title, fontsize=10)
     ax.axis("off")
     return ax

@@ -25,7 +25,7 @@ Not equal, because each is taken as it is documented: network, schedule, target,
 rises and falls as a cosine, theirs are constant). With `--lr` all three get that rate as the peak of our cosine.
 Ours keeps its weights in channels-last order, as the project trains; each peer gets the order in which a probe of three
 steps finds it faster, unless `--peer-format` says which. Our recipe was tuned on this very data and judge; the peers'
-were not, and at their size they are given fewer steps by the same minutes: that is what the measure is about.
+were not, and their networks are larger and made for longer training, so a few minutes suit them less than ours.
 
 Quality is the Fréchet distance between features of the samples and of the 60,000 training digits, in the project's
 judge. It grows as samples get fewer, for all alike: "floor" is what the same number of real test digits reaches.
@@ -222,8 +222,9 @@ def probe_speed(nb, c, n, device, steps=3):
 def choose_format(nb, c, n, device):
     """Probe a contestant in the orders of weights that are open to it, keep the fastest, return its steps a second."""
     speeds = {}
-    for c.channels_last in c.orders:
-        speeds[c.channels_last] = probe_speed(nb, c, n, device)
+    for order in c.orders:
+        c.channels_last = order
+        speeds[order] = probe_speed(nb, c, n, device)
     c.channels_last = max(speeds, key=speeds.get)
     names = {False: "contiguous", True: "channels_last"}
     c.probed = {names[order]: BATCH * speed for order, speed in speeds.items()}
@@ -294,7 +295,8 @@ def measure(nb, c, judge, real, parts):
     best = min(by_sampler, key=lambda s: by_sampler[s]["frechet_distance"])
     last = c.run.losses[-100:]
     return {"parameters": sum(p.numel() for p in c.network(c.model).parameters()), "learning_rate": c.lr,
-            "decay": c.decay, "channels_last": c.channels_last, "probed_pictures_per_second": c.probed, "steps": c.run.step, "training_seconds": c.seconds,
+            "decay": c.decay, "channels_last": c.channels_last, "probed_pictures_per_second": c.probed,
+            "steps": c.run.step, "training_seconds": c.seconds,
             "pictures_per_second": c.run.step * BATCH / c.seconds, "loss_last_100_steps": sum(last) / len(last),
             "sampler": best, **by_sampler[best], "by_sampler": by_sampler}
 

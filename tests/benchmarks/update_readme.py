@@ -1,0 +1,67 @@
+"""Write the README's table of results from report/results.json; with --check, only say whether it is up to date.
+
+python tests/benchmarks/update_readme.py [--check]
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- results: written by tests/benchmarks/update_readme.py -->", "<!-- end of results -->"
+
+
+def table(results):
+    """The README's table of results, as Markdown, from the content of results.json."""
+    d, run, peers = results["digits"], results["run_all"], results["peers"]
+    floor, machine = d["judge"]["floor"][str(d["frechet"]["samples"])], run["machine"]
+    rows = [
+        ("Guided digits read as asked by the judge "
+         f"({d['guided']['samples']:,} samples, guidance {d['guided']['guidance']:g}, {d['guided']['steps']} steps)",
+         f"{d['guided']['accuracy']:.2%}"),
+        ("The judge on the real test digits", f"{d['judge']['test_accuracy']:.2%}"),
+        (f"Fréchet distance, guidance 1, {d['frechet']['steps']} steps, {d['frechet']['samples']:,} samples "
+         f"(real test digits: {floor:.2f})",
+         f"{d['frechet']['distance']:.2f}, {d['frechet']['distance'] / floor:.2f} times the floor"),
+        (f"20 steps of 2M beside 1000 of DDPM ({d['steps']['samples']:,} samples)",
+         f"{d['steps']['2m_20']['distance']:.2f} and {d['steps']['ddpm_1000']['distance']:.2f}, "
+         f"ratio {d['steps']['ratio']:.2f}"),
+        ("One digit of a large batch, 20 steps, guided", f"{1000 * d['guided']['seconds_per_sample']:.0f} ms"),
+        ("The whole notebook, weights loaded",
+         f"{run['diffusion_assignment']['seconds'] / 60:.1f} minutes, "
+         f"{run['peak_memory_mib'] / 1024:.1f} GiB at peak"),
+        ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
+    ]
+    text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
+    where = f"On {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
+    return f"{text}\n\n{peers_table(peers)}\n\n{where}"
+
+
+def peers_table(peers):
+    """Our training beside two peers', as Markdown."""
+    rows = ["| Ours / peer, after the same minutes | pictures/s in training | seconds a sample | Fréchet distance |",
+            "|---|---|---|---|"]
+    for name, r in peers["ratios_ours_over_peer"].items():
+        rows.append(f"| {name} | {r['pictures_per_second']:.1f} | {r['seconds_per_100_samples']:.2f} | "
+                    f"{r['frechet_distance']:.2f} |")
+    return (f"Beside two peers on the same data and machine, {peers['minutes']:g} minutes of training each, without "
+            f"classes, {peers['samples']} samples of 20 evaluations:\n\n" + "\n".join(rows))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is out of date")
+    options = parser.parse_args()
+    readme, results = ROOT / "README.md", json.loads((ROOT / "report" / "results.json").read_text())
+    old = readme.read_text(encoding="utf-8")
+    block = f"{BEGIN}\n{table(results)}\n{END}"
+    new = re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: block, old, flags=re.S)
+    if options.check:
+        sys.exit(0 if new == old else "README.md is out of date: run python tests/benchmarks/update_readme.py")
+    readme.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
