@@ -208,3 +208,30 @@ def draw_unet(shapes, conditioned=(), title=""):
     ax.set_title(title, fontsize=10)
     ax.axis("off")
     return ax
+
+
+# ----------------------------------------------------------------------------- sliders
+def slider_view(draw, controls, first):
+    """Sliders beside a picture that is drawn anew whenever one of them moves, every frame shown as it comes.
+
+    draw: a function (**values) -> iterable of images [B, C, H, W] in [0, 1], the frames of one drawing.
+    controls: name -> (value, smallest, largest); whole numbers give whole numbers. first: the image shown at first.
+    Returns an ipywidgets box, to be displayed with a static picture beside it for viewers that run no code.
+    """
+    import ipywidgets
+
+    def slider(name, value, smallest, largest):
+        whole = isinstance(value, int)
+        kind, step = (ipywidgets.IntSlider, 1) if whole else (ipywidgets.FloatSlider, (largest - smallest) / 20)
+        return kind(value=value, min=smallest, max=largest, step=step, description=name, continuous_update=False)
+
+    sliders = {name: slider(name, *limits) for name, limits in controls.items()}
+    canvas = ipywidgets.Image(value=png(first, zoom=8), format="png", width=224)
+
+    def redraw(change):
+        for frame in draw(**{name: s.value for name, s in sliders.items()}):
+            canvas.value = png(frame, zoom=8)
+
+    for s in sliders.values():
+        s.observe(redraw, names="value")
+    return ipywidgets.HBox([ipywidgets.VBox(list(sliders.values())), canvas])

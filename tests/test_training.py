@@ -322,11 +322,12 @@ def test_a_run_killed_at_random_moments_is_the_undisturbed_run(tmp_path, whole):
     command = [sys.executable, str(Path(__file__).resolve()), str(tmp_path), str(torch.get_num_threads())]
     reached, kills = 0, 0
     while kills < 2 and reached < STEPS // 2:
-        target, last = chance.randint(reached + 1, STEPS // 2), time.perf_counter()
+        target, last, step_time = chance.randint(reached + 1, STEPS // 2), None, 0.05
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy())
         for line in process.stdout:
+            step_time = time.perf_counter() - last if last else step_time
             if int(line) >= target:  # within the next step: at work, or while its state is being written
-                time.sleep(chance.uniform(0, min(0.2, time.perf_counter() - last)))
+                time.sleep(chance.uniform(0, step_time))
                 process.kill()  # SIGKILL: no handler, no finally clause
                 break
             last = time.perf_counter()
