@@ -36,16 +36,19 @@ def load_notebook(path="diffusion_assignment.ipynb"):
     path = path if path.is_absolute() else ROOT / path
     if not path.is_file():
         raise FileNotFoundError(f"no notebook at {path}: clone the whole repository, not one file of it")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not a Jupyter notebook: {error}") from None
     digest = hashlib.sha256(text.encode()).hexdigest()
     known = sys.modules.get(path.stem)
     if getattr(known, "__digest__", None) == digest:
         return known
     try:
         cells = json.loads(text)["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} is not a Jupyter notebook: {error}") from None
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        raise ValueError(f"{path.name} is not a Jupyter notebook: {error!r}") from None
     exported = [(i, s) for i, s in enumerate(sources, 1) if s.split("\n", 1)[0].strip() == "#| export"]
     if not exported:
         raise ValueError(f"{path.name} has no cell that begins with '#| export', so there is nothing to load")
@@ -92,7 +95,7 @@ def show_images(images, columns=None, title=None, *, column_labels=None, row_lab
     rows = math.ceil(len(images) / columns)
     if ax is None:
         _, ax = plt.subplots(figsize=(max(columns * scale, 2.5) + 0.6, rows * scale + 0.5))
-    ax.imshow(grid.permute(1, 2, 0) if len(grid) == 3 else grid[0], cmap="gray", vmin=0, vmax=1)
+    ax.imshow(grid.permute(1, 2, 0).numpy() if len(grid) == 3 else grid[0].numpy(), cmap="gray", vmin=0, vmax=1)
     step_y, step_x = grid.shape[1] / rows, grid.shape[2] / columns
     ax.set_xticks([(j + 0.5) * step_x for j in range(columns)] if column_labels else [], column_labels or [])
     ax.set_yticks([(i + 0.5) * step_y for i in range(rows)] if row_labels else [], row_labels or [])

@@ -61,7 +61,8 @@ def test_model_comes_back_as_it_was(tmp_path, tiny):
     assert model.schedule.T == 50
     assert model.info["target"] == "v"
     x, t, c = torch.ones(2, 1, 28, 28), torch.tensor([0.1, 1.0]), torch.eye(10)[:2]
-    assert torch.equal(model(x, t, c), tiny(x, t, c))
+    assert same_content(dict(model.state_dict()), dict(tiny.state_dict()))
+    assert torch.allclose(model(x, t, c), tiny(x, t, c), atol=1e-5)  # the memory order differs, so the last bits may
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.99, 0.9999])
@@ -247,6 +248,7 @@ def source_of(files):
     def fetch(raw):
         for name, data in files.items():
             (raw / name).write_bytes(data)
+        return raw
 
     return fetch
 
