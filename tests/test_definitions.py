@@ -408,7 +408,8 @@ def test_a_network_of_any_target_is_a_noise_estimate(kind):
 CONFIGS = [{"D": 4}, {"D": 5, "time": True}, {"D": 4, "classes": 10}, {"D": 4, "time": True, "classes": 3},
            {"D": 4, "time": True, "classes": 10, "fold": 2},
            {"D": 4, "time": True, "classes": 10, "everywhere": True, "time_features": 16},
-           {"D": 6, "time": True, "classes": 10, "fold": 2, "everywhere": True, "time_features": 64}]
+           {"D": 6, "time": True, "classes": 10, "fold": 2, "everywhere": True, "time_features": 64},
+           {"D": 8, "time": True, "classes": 10, "fold": 2, "everywhere": True, "group_norm": True, "time_features": 8}]
 
 
 def unet_inputs(config, batch=3):
@@ -511,6 +512,17 @@ def test_unet_refuses_a_missing_time_and_an_unknown_fold():
         nb.UNet(D=4, time=True)(torch.zeros(1, 1, 28, 28))
     with pytest.raises(ValueError, match="fold"):
         nb.UNet(D=4, fold=3)
+
+
+def test_with_group_norm_no_picture_depends_on_the_others_not_even_in_training():
+    x = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for group_norm, depends in ((True, False), (False, True)):
+        torch.manual_seed(0)
+        model = nb.UNet(D=8, group_norm=group_norm).double().train()
+        alone, together = model(x[:2])[0], model(x)[0]
+        assert ((alone - together).abs().max() > 1e-6) == depends
+    with pytest.raises(ValueError, match="divisible"):
+        nb.UNet(D=12, group_norm=True)
 
 
 def test_classifier_has_logits_and_features():

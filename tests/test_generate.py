@@ -95,11 +95,17 @@ def test_guidance_that_is_not_finite_is_refused(model, guidance):
         nb.generate_digits([1], guidance=guidance, steps=2, model=model)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 51, 1000, 2.0, 2.5, math.nan, "5", None])
+@pytest.mark.parametrize("steps", [0, -1, 51, 1000, True, 2.0, 2.5, math.nan, "5", None])
 def test_bad_step_counts_are_refused(model, steps):
     """Here T is 50."""
     with pytest.raises(ValueError, match="steps must be a whole number from 1 to 50"):
         nb.generate_digits([1], steps=steps, model=model)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan, math.inf])
+def test_an_eta_outside_0_to_1_is_refused(model, eta):
+    with pytest.raises(ValueError, match="eta must be from 0"):
+        nb.generate_digits([1], steps=2, method="ddim", eta=eta, model=model)
 
 
 @pytest.mark.parametrize("method", ["euler", "", None, "DDPM"])

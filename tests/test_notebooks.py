@@ -149,3 +149,9 @@ def test_the_companion_imports_every_definition():
 def test_ruff_finds_nothing():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_shows_the_results_that_were_measured():
+    check = [sys.executable, str(ROOT / "tests" / "benchmarks" / "update_readme.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
