@@ -632,3 +632,15 @@ def test_loss_curves_of_any_length():
 def test_progress_passes_everything_on(capsys):
     assert list(helpers.progress(range(5), desc="counting")) == [0, 1, 2, 3, 4]
     assert "counting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"kind": "Transformer"}, {"config": {"D": 4, "colour": 1}}, {"config": {"D": 6}},
+                                    {"schedule": ["square", 50]}, {"state": 3}, {"state": {}}])
+def test_a_whole_file_that_describes_no_network_is_refused_with_advice(tmp_path, tiny, change):
+    nb.save_checkpoint({**TINY, "state": tiny.state_dict(), **change}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match="describes no network of this notebook.*git checkout"):
+        nb.load_model(tmp_path / "odd.pt")
+
+
+def test_a_shipped_file_is_found_by_its_bare_file_name():
+    assert type(nb.load_model("digit_classifier.pt")) is nb.DigitClassifier

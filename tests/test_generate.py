@@ -89,7 +89,7 @@ def test_bad_labels_are_refused(model, labels):
         nb.generate_digits(labels, steps=2, model=model)
 
 
-@pytest.mark.parametrize("guidance", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("guidance", [math.nan, math.inf, -math.inf, 1e39, 10**400, "2", None])
 def test_guidance_that_is_not_finite_is_refused(model, guidance):
     with pytest.raises(ValueError, match="guidance must be a finite number"):
         nb.generate_digits([1], guidance=guidance, steps=2, model=model)
@@ -100,6 +100,13 @@ def test_bad_step_counts_are_refused(model, steps):
     """Here T is 50."""
     with pytest.raises(ValueError, match="steps must be a whole number from 1 to 50"):
         nb.generate_digits([1], steps=steps, model=model)
+
+
+def test_a_network_without_classes_or_schedule_is_refused():
+    without = [nb.build_model({**TINY, "config": {"D": 4, "time": True}}), nb.UNet(D=4), nb.DigitClassifier(4)]
+    for other in without:
+        with pytest.raises(ValueError, match="draws no digits by name"):
+            nb.generate_digits([7], steps=2, model=other)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan, math.inf])

@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, nb
 
 MAIN, COMPANION = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
@@ -149,6 +149,22 @@ def test_the_companion_imports_every_definition():
 def test_ruff_finds_nothing():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_measured_weights_are_those_that_are_shipped():
+    measured = json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8"))["digits"]
+    shipped = nb.fingerprint(nb.load_model("digits", "cpu").state_dict())[:12]
+    assert {part["weights"] for part in measured.values() if isinstance(part, dict)} == {shipped}
+
+
+def test_shipped_weights_are_finished_runs_of_their_recipes():
+    for name, recipe in nb.RECIPES.items():
+        settings = recipe["settings"]
+        content = nb.load_checkpoint(nb.MODELS / f"{name}.pt")
+        assert {"seed": 0, **content["settings"]} == {"seed": 0, **settings}, name
+        assert all(content[key] == value for key, value in recipe["info"].items()), name
+        epoch = settings.get("epoch_pictures", 60_000) // settings["batch_size"]
+        assert content["step"] == settings["epochs"] * epoch, name
 
 
 def test_the_readme_shows_the_results_that_were_measured():

@@ -1,6 +1,6 @@
 """Training: the loop, EMA, learning rates, and that a run stopped anywhere, even killed, resumes bit for bit.
 
-Run as a script (`python tests/test_training.py FOLDER THREADS`), this file is the process that the kill test kills.
+Run as a script (`python tests/test_training.py FOLDER THREADS WAY`), this file is the process that the kill test kills.
 """
 
 import math
@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,21 @@ def train_in_bits(folder):
         print(step, flush=True)
 
 
+def train_at_once(folder):
+    """One undisturbed call that saves whenever its clock says so, telling each step as it begins."""
+    loss, begun = tiny_loss(), count(1)
+
+    def telling(*arguments):
+        print(next(begun), flush=True)
+        return loss(*arguments)
+
+    nb.train_model(TINY, telling, PICTURES, Path(folder) / "tiny.pt", settings=SETTINGS, keep=keep, keep_at=(1, 3),
+                   device="cpu", save_every=0)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[2]))
-    train_in_bits(sys.argv[1])
+    {"in bits": train_in_bits, "at once": train_at_once}[sys.argv[3]](sys.argv[1])
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +142,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(where):
 def test_a_failed_run_leaves_its_last_state_and_no_result(tmp_path):
     train(tmp_path, max_seconds=0)
     state = (tmp_path / "training" / "tiny.pt").read_bytes()
-    (tmp_path / "tiny.pt").unlink()
     with pytest.raises(RuntimeError, match="loss is nan"):
         nb.train_model(TINY, tiny_loss(torch.full((PICTURES, 1, 28, 28), math.nan)), PICTURES, tmp_path / "tiny.pt",
                        settings=SETTINGS, device="cpu")
@@ -146,7 +158,24 @@ def test_every_recipe_trains_a_step_on_real_digits(tmp_path, monkeypatch, digits
         model = nb.train_recipe(name, folder=tmp_path, max_seconds=0, device="cpu")
         assert model.info["step"] == 1
         assert math.isfinite(model.info["losses"][0])
-        assert type(nb.load_model(tmp_path / f"{name}.pt", device="cpu")) is type(model)
+        assert not (tmp_path / f"{name}.pt").exists()
+        assert (tmp_path / "training" / f"{name}.pt").is_file()
+
+
+def test_an_unfinished_run_leaves_the_weights_that_were_there(tmp_path):
+    (tmp_path / "tiny.pt").write_bytes(b"the weights of last year")
+    train(tmp_path, max_seconds=0)
+    assert (tmp_path / "tiny.pt").read_bytes() == b"the weights of last year"
+    assert train(tmp_path).info["step"] == STEPS
+    assert nb.load_model(tmp_path / "tiny.pt", device="cpu").info["step"] == STEPS
+
+
+def test_the_courses_own_sizes_have_files_of_their_own(tmp_path, monkeypatch, digits):
+    monkeypatch.setattr(nb, "load_mnist", lambda *_, **__: (digits[0][:500], digits[1][:500]))
+    monkeypatch.setattr(nb, "COURSE_SIZE", {"digits_time": 4})
+    for name in ("digits_time", "digits"):
+        nb.train_recipe(name, course=True, folder=tmp_path, max_seconds=0, device="cpu")
+    assert sorted(p.name for p in (tmp_path / "training").iterdir()) == ["digits.pt", "digits_time_course.pt"]
 
 
 def test_recipes_describe_networks_that_exist():
@@ -315,18 +344,19 @@ def test_a_damaged_state_is_refused_not_trained_on(tmp_path):
         train(tmp_path)
 
 
-def test_a_run_killed_at_random_moments_is_the_undisturbed_run(tmp_path, whole):
+@pytest.mark.parametrize("way", ["in bits", "at once"])
+def test_a_run_killed_at_random_moments_is_the_undisturbed_run(tmp_path, whole, way):
     seed = random.SystemRandom().randrange(10**6)
     print(f"kill test: seed {seed}")  # pytest shows it if the test fails
     chance = random.Random(seed)
-    command = [sys.executable, str(Path(__file__).resolve()), str(tmp_path), str(torch.get_num_threads())]
-    reached, kills = 0, 0
+    command = [sys.executable, str(Path(__file__).resolve()), str(tmp_path), str(torch.get_num_threads()), way]
+    reached, kills, begun = 0, 0, int(way == "at once")  # "at once" tells steps as they begin, not as they end
     while kills < 2 and reached < STEPS // 2:
-        target, last, step_time = chance.randint(reached + 1, STEPS // 2), None, 0.05
+        target, last, step_time = begun + chance.randint(reached + 1, STEPS // 2), None, 0.05
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy())
         for line in process.stdout:
             step_time = time.perf_counter() - last if last else step_time
-            if int(line) >= target:  # within the next step: at work, or while its state is being written
+            if int(line) + begun * reached >= target:  # within the next step: at work, or while its state is written
                 time.sleep(chance.uniform(0, step_time))
                 process.kill()  # SIGKILL: no handler, no finally clause
                 break
@@ -340,7 +370,7 @@ def test_a_run_killed_at_random_moments_is_the_undisturbed_run(tmp_path, whole):
         for path in left:
             nb.load_checkpoint(path)
         reached = nb.load_checkpoint(tmp_path / "training" / "tiny.pt")["step"]
-        assert reached >= target
+        assert reached >= target - begun
     train(tmp_path)
     assert same_content(nb.load_checkpoint(tmp_path / "tiny.pt"), whole)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["tiny.pt", "tiny.pt"]  # and no .part

@@ -30,7 +30,7 @@ def evaluate_judge(judge, model, real, options):
     x, labels = nb.load_mnist(train=False)
     x_features = features(judge, x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    counts = sorted({options.sweep, 10_000})
+    counts = sorted({options.sweep, options.samples, 10_000})
     return {"test_accuracy": nb.accuracy(judge, x, labels),
             "floor": {n: nb.frechet_distance(x_features[order[:n]], real) for n in counts}}
 
@@ -83,14 +83,15 @@ def evaluate_steps(judge, model, real, options):
 def evaluate_course(judge, model, real, options):
     """The course's network beside ours: accuracy at guidance 1, 2 and 5, and Fréchet distance at guidance 1."""
     labels, rows = labels_like_the_data(options.sweep), {}
-    for name, steps, method in (("digits_class", 20, "2m"), ("digits", 20, "2m")):
+    nets = {"digits_class": nb.shipped("digits_class"), "digits": model}
+    for name, steps, method in (("digits_class", 100, "ddpm"), ("digits_class", 20, "2m"), ("digits", 20, "2m")):
         figures = {}
         for guidance in (1, 2, 5):
-            x = digits(nb.shipped(name), labels, guidance=guidance, steps=steps, method=method)
+            x = digits(nets[name], labels, guidance=guidance, steps=steps, method=method)
             figures[f"accuracy_guidance_{guidance}"] = nb.accuracy(judge, x, labels)
             if guidance == 1:
                 figures["distance"] = nb.frechet_distance(features(judge, x), real)
-        rows[f"{name}, {method}, {steps} steps"] = {**figures, "trained": nb.describe(nb.shipped(name))}
+        rows[f"{name}, {method}, {steps} steps"] = {**figures, "trained": nb.describe(nets[name])}
     return {"samples": options.sweep, "rows": rows}
 
 
@@ -108,11 +109,13 @@ def main():
     options = parser.parse_args()
     judge, model = nb.shipped("digit_classifier"), nb.load_model(options.model)
     real = features(judge, nb.load_mnist()[0])
-    results = json.loads(RESULTS.read_text()).get(options.key, {}) if RESULTS.is_file() else {}
+    weights = nb.fingerprint(model.state_dict())[:12]
+    old = json.loads(RESULTS.read_text()).get(options.key, {}) if RESULTS.is_file() else {}
+    results = {k: v for k, v in old.items() if isinstance(v, dict) and v.get("weights") == weights}  # of this network
     for part in options.part:
         begun = time.perf_counter()
         figures = PARTS[part](judge, model, real, options)
-        results[part] = {**figures, "seconds": time.perf_counter() - begun, "machine": machine()}
+        results[part] = {**figures, "weights": weights, "seconds": time.perf_counter() - begun, "machine": machine()}
         print(part, json.dumps(figures), flush=True)
         write_results(options.key, {**results, "trained": nb.describe(model)})
 

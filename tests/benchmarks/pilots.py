@@ -17,7 +17,7 @@ CLASSES = {"time": True, "classes": 10}
 FOLDED = {**CLASSES, "D": 48, "fold": 2}
 BLOCKS = {**FOLDED, "everywhere": True, "time_features": 64}
 PILOTS = {  # network, schedule, target, batch size; each adds one change to the one before
-    "course's net, D 32, linear, ε": ({**CLASSES, "D": 32}, "linear", "eps", 128),
+    "course's net, D 32, linear, eps": ({**CLASSES, "D": 32}, "linear", "eps", 128),
     "+ cosine schedule, v": ({**CLASSES, "D": 32}, "cosine", "v", 128),
     "+ folded, D 48": (FOLDED, "cosine", "v", 128),
     "+ every block conditioned": (BLOCKS, "cosine", "v", 128),

@@ -35,7 +35,10 @@ def table(results):
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
-    where = f"On {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
+    devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])} | {peers["device"]}
+    if len(devices) > 1:
+        sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
+    where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
     return f"{text}\n\n{peers_table(peers)}\n\n{where}"
 
 
@@ -56,6 +59,8 @@ def main():
     options = parser.parse_args()
     readme, results = ROOT / "README.md", json.loads((ROOT / "report" / "results.json").read_text())
     old = readme.read_text(encoding="utf-8")
+    if old.count(BEGIN) != 1 or old.count(END) != 1:
+        sys.exit(f"README.md lacks the two lines between which its results stand: {BEGIN} and {END}")
     block = f"{BEGIN}\n{table(results)}\n{END}"
     new = re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: block, old, flags=re.S)
     if options.check:
