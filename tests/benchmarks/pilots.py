@@ -1,4 +1,4 @@
-"""Short training runs at equal cost that chose the digit model; writes `pilots` into report/results.json.
+"""Short training runs at about equal cost, from the course's network to ours; writes `pilots` into results.json.
 
 python tests/benchmarks/pilots.py --seconds 100
 
