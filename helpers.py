@@ -10,6 +10,7 @@ import json
 import linecache
 import math
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -105,6 +106,21 @@ def show_images(images, columns=None, title=None, *, column_labels=None, row_lab
     if title:
         ax.set_title(title, fontsize=10)
     return ax
+
+
+def show_captioned(images, captions, columns=8, title=None, scale=1.15, width=17):
+    """Show images [B, C, H, W] in [0, 1] in a grid, each with its caption above it, wrapped after `width` letters."""
+    rows = math.ceil(len(images) / columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(columns * scale, rows * (scale + 0.42)), squeeze=False,
+                             layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, image, caption in zip(axes.flat, images.detach().float().cpu().clamp(0, 1), captions, strict=False):
+        ax.imshow(image.expand(3, -1, -1).permute(1, 2, 0).numpy(), vmin=0, vmax=1)
+        ax.set_title("\n".join(textwrap.wrap(caption, width)) or " ", fontsize=6.5)
+    if title:
+        fig.suptitle(title, fontsize=10)
+    return axes
 
 
 def to_picture(images, columns=None, zoom=1):
@@ -213,28 +229,77 @@ def draw_unet(shapes, conditioned=(), title=""):
     return ax
 
 
+def draw_text_unet(widths, first=16):
+    """Draw the second U-Net: levels of the given widths at first x first places and halves of it, and what enters."""
+    _, ax = plt.subplots(figsize=(10, 3.9))
+    n = len(widths)
+    box = {"boxstyle": "round,pad=0.35", "ec": "black"}
+
+    def stage(x, y, text, colour):
+        ax.text(x, y, text, ha="center", va="center", fontsize=7, bbox={**box, "fc": colour}, zorder=3)
+
+    def arrow(a, b, **style):
+        ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "shrinkA": 26, "shrinkB": 26, **style})
+
+    places = [(i + 1, n - i) for i in range(n)]
+    back = [(2 * n + 1 - i, n - i) for i in range(n)]
+    for i, width in enumerate(widths):
+        side, colour = first >> i, "#f4cccc"
+        look = "" if i == 0 else "\nself-attention"
+        stage(*places[i], f"ResBlock{look}\ncross-attention\n{width}x{side}x{side}", colour)
+        stage(*back[i], f"ResBlock{look}\ncross-attention\n{width}x{side}x{side}", "#d9ead3")
+        arrow(places[i], back[i], ls="--", color="grey", shrinkA=36, shrinkB=36)
+        ax.text(n + 1, n - i + 0.06, "concat", ha="center", fontsize=7, color="grey")
+    stage(n + 1, 0, f"ResBlock, self-attention, cross-attention\n{widths[-1]}x{first >> (n - 1)}x{first >> (n - 1)}",
+          "#fff2cc")
+    stage(-0.7, n, "noisy picture (3),\nmask (1), visible (3)\nfold 4 x 4, conv", "#cfe2f3")
+    stage(2 * n + 2.6, n, "conv, unfold:\n$\\hat x_0$, 3x64x64", "#cfe2f3")
+    chain = [(-0.7, n), *places, (n + 1, 0), *back[::-1], (2 * n + 2.6, n)]
+    for a, b in zip(chain, chain[1:], strict=False):
+        arrow(a, b)
+    ax.text(0, 0.1, "prompt -> MiniLM (frozen)\ntokens: keys and values of\nevery cross-attention\n"
+                    "mean of tokens + time:\nscale and shift of every ResBlock", ha="center", va="center", fontsize=8,
+            color="tab:purple", bbox={**box, "fc": "white", "ec": "tab:purple"})
+    ax.set(xlim=(-1.5, 2 * n + 3.3), ylim=(-0.4, n + 0.5))
+    ax.set_title("The second U-Net", fontsize=10)
+    ax.axis("off")
+    return ax
+
+
 # ----------------------------------------------------------------------------- sliders
-def slider_view(draw, controls, first):
-    """Sliders beside a picture that is drawn anew whenever one of them moves, every frame shown as it comes.
+def slider_view(draw, controls, first, zoom=8):
+    """Controls beside a picture that is drawn anew whenever one of them changes, every frame shown as it comes.
 
     draw: a function (**values) -> iterable of images [B, C, H, W] in [0, 1], the frames of one drawing.
-    controls: name -> (value, smallest, largest); whole numbers give whole numbers. first: the image shown at first.
+    controls: name -> (value, smallest, largest) for a slider, whole numbers for whole numbers; a string for a line of
+    text; (value, [choices]) for a menu. first: the image shown at first; zoom: pixels a pixel.
     Returns an ipywidgets box, to be displayed with a static picture beside it for viewers that run no code.
     """
     import ipywidgets
 
-    def slider(name, value, smallest, largest):
-        whole = isinstance(value, int)
+    def control(name, setting):
+        common = {"description": name, "continuous_update": False}
+        if isinstance(setting, str):
+            return ipywidgets.Text(value=setting, **common)
+        value, *limits = setting
+        if len(limits) == 1:
+            return ipywidgets.Dropdown(value=value, options=limits[0], description=name)
+        whole, (smallest, largest) = isinstance(value, int), limits
         kind, step = (ipywidgets.IntSlider, 1) if whole else (ipywidgets.FloatSlider, (largest - smallest) / 20)
-        return kind(value=value, min=smallest, max=largest, step=step, description=name, continuous_update=False)
+        return kind(value=value, min=smallest, max=largest, step=step, **common)
 
-    sliders = {name: slider(name, *limits) for name, limits in controls.items()}
-    canvas = ipywidgets.Image(value=png(first, zoom=8), format="png", width=224)
+    panel = {name: control(name, setting) for name, setting in controls.items()}
+    canvas = ipywidgets.Image(value=png(first, zoom=zoom), format="png", width=256)
+    note = ipywidgets.Label()
 
     def redraw(change):
-        for frame in draw(**{name: s.value for name, s in sliders.items()}):
-            canvas.value = png(frame, zoom=8)
+        try:
+            for frame in draw(**{name: c.value for name, c in panel.items()}):
+                canvas.value = png(frame, zoom=zoom)
+            note.value = ""
+        except (TypeError, ValueError) as error:  # shown where the user looks, not in a log
+            note.value = str(error)
 
-    for s in sliders.values():
-        s.observe(redraw, names="value")
-    return ipywidgets.HBox([ipywidgets.VBox(list(sliders.values())), canvas])
+    for c in panel.values():
+        c.observe(redraw, names="value")
+    return ipywidgets.HBox([ipywidgets.VBox([*panel.values(), note]), canvas])

@@ -35,11 +35,44 @@ def table(results):
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
+    rows[:0] = emoji_rows(results["emoji"])
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])} | {peers["device"]}
     if len(devices) > 1:
         sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
     where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
-    return f"{text}\n\n{peers_table(peers)}\n\n{where}"
+    return f"{text}\n\n{fills_table(results['emoji']['inpaint'])}\n\n{peers_table(peers)}\n\n{where}"
+
+
+def emoji_rows(emoji):
+    """The painter's rows of the first table: pairs (what, measured)."""
+    sets, real, copies = emoji["prompts"]["sets"], emoji["prompts"]["real"], emoji["copies"]
+    seen, held, synonyms, digits = (sets[name] for name in ("seen", "held-out pairs", "synonyms", "digits"))
+    return [
+        (f"Emoji from captions: subject right among all names, first / among five ({seen['samples']:,} samples; real "
+         f"pictures {real['top1']:.1%})", f"{seen['top1']:.1%} / {seen['top5']:.1%}"),
+        ("Their background colour right", f"{seen['colour']:.1%}"),
+        (f"Pairs of glyph and colour never trained on: both right ({held['samples']:,})", f"{held['both']:.1%}"),
+        (f"Synonyms in no glyph's name: a right subject among five ({synonyms['samples']:,})",
+         f"{synonyms['top5']:.1%}"),
+        (f"Handwritten digits by words, read as asked ({digits['samples']:,}; real digits "
+         f"{emoji['prompts']['real_digits']:.1%})", f"{digits['top1']:.1%}"),
+        ("Emoji samples whose distance to the nearest training glyph is under a third of that to the second (real "
+         "glyphs never trained on)",
+         f"{copies['samples']['copies']:.0%} ({copies['held-out real glyphs']['copies']:.0%})"),
+        ("One emoji of a large batch, 20 steps, guided", f"{1000 * emoji['prompts']['seconds_a_sample']:.0f} ms"),
+    ]
+
+
+def fills_table(inpaint):
+    """Fills of held-out glyphs by bins of hole ratio, as Markdown."""
+    bins = inpaint["bins"]
+    lines = ["| Fill | " + " | ".join(bins) + " |", "|---" * (len(bins) + 1) + "|"]
+    for name in next(iter(bins.values())):
+        cells = [f"{b[name]['psnr']:.1f} / {b[name]['ssim']:.2f} / {b[name]['perceptual']:.3f}" for b in bins.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return (f"Fills of holes in glyphs never trained on, no prompt, {inpaint['pictures_a_bin']} pictures in each "
+            "bin of hole ratio: hole PSNR in dB / SSIM in the hole's bounding box / perceptual distance in the judge's "
+            "features (less is better):\n\n" + "\n".join(lines))
 
 
 def peers_table(peers):

@@ -1,0 +1,156 @@
+"""Full-size figures of the painter: python tests/benchmarks/evaluate_emoji.py [--part ...] [--samples 1000]
+
+prompts   what a judge sees of what was asked: seen captions, held-out pairs, synonyms, digits by words
+inpaint   fills of held-out glyphs beside classical ones, replacement and RePaint, by bins of hole ratio
+copies    nearest over second-nearest distance to the training glyphs
+curve     `prompts` in small on earlier states of the same training run: --states files, in models/training's format
+All at 20 steps, guidance 3, first seeds. Results go to report/results.json under "emoji"; the share of the whole that a
+part takes on two cores is minutes for each.
+"""
+
+import argparse
+import json
+import time
+
+import torch
+from common import RESULTS, machine, nb, write_results
+
+BINS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6))
+
+
+def painted(asked, model, size=100):
+    """First samples of each prompt, in batches with the seeds 0, 1, ...: [N, 3, 64, 64] in [0, 1]."""
+    prompts = [prompt for prompt, *_ in asked]
+    return torch.cat([nb.text_to_image(prompts[i : i + size], seed=i // size, model=model)
+                      for i in range(0, len(prompts), size)])
+
+
+def prompt_figures(data, model, count):
+    """{set: figures of `nb.judged`} for `count` prompts of each set."""
+    judge, digit_judge = nb.load_model("emoji_judge"), nb.load_model("digit_classifier")
+    return {name: nb.judged(painted(asked, model), asked, judge, digit_judge)
+            for name, asked in nb.prompt_sets(data, count).items()}
+
+
+def evaluate_prompts(data, model, count):
+    judge, digit_judge = nb.load_model("emoji_judge"), nb.load_model("digit_classifier")
+    begun, sets = time.time(), prompt_figures(data, model, count)
+    seconds = (time.time() - begun) / sum(r["samples"] for r in sets.values())
+    asked = nb.prompt_sets(data, count)["seen"]
+    real = data.picture(torch.tensor([g for _, (g,), _ in asked]), torch.tensor([c for *_, c in asked]),
+                        torch.Generator().manual_seed(1))
+    images, labels = nb.load_mnist(train=False)
+    paper = data.palette[torch.arange(1000) % len(nb.COLOURS)]
+    read = nb.read_digits(nb.digit_pictures(images[:1000], paper), digit_judge)
+    return {"sets": sets, "real": nb.judged(real, asked, judge, digit_judge), "seconds_a_sample": seconds,
+            "real_digits": (read == labels[:1000]).float().mean().item(), "guidance": 3.0, "steps": 20,
+            "chance": {"subject": 1 / len(data.names), "colour": 1 / len(nb.COLOURS)},
+            "synonyms": len({prompt for prompt, *_ in nb.prompt_sets(data, count)["synonyms"]})}
+
+
+def classical_fills(images, masks):
+    """{name: fill of pictures [B, 3, 64, 64] in [0, 1]}: mean of the known pixels, biharmonic, Telea."""
+    import cv2
+    from skimage.restoration import inpaint_biharmonic
+
+    fills = {"mean": [], "biharmonic": [], "Telea": []}
+    for image, mask in zip(images, masks, strict=True):
+        hole, picture = mask[0].bool().numpy(), image.permute(1, 2, 0).numpy()
+        mean = image[:, ~mask[0].bool()].mean(1)
+        fills["mean"].append(torch.where(mask > 0, mean[:, None, None], image))
+        smooth = inpaint_biharmonic(picture, hole, channel_axis=2)
+        telea = cv2.inpaint((picture * 255).round().astype("uint8"), hole.astype("uint8"), 3, cv2.INPAINT_TELEA) / 255
+        for name, fill in (("biharmonic", smooth), ("Telea", telea)):
+            fill = torch.as_tensor(fill).permute(2, 0, 1).float().clamp(0, 1)
+            fills[name].append(torch.where(mask > 0, fill, image))
+    return {name: torch.stack(parts) for name, parts in fills.items()}
+
+
+def pooled_psnr(decibels):
+    """PSNR of the mean squared error: a hole in plain background, filled exactly, would swamp a mean of decibels."""
+    return -10 * (10 ** (-decibels / 10)).mean().log10().item()
+
+
+def box_ssim(a, b, masks):
+    """SSIM (Wang et al. 2004) of grey pictures inside the hole's bounding box, which is made at least 7 px: [B]."""
+    from skimage.metrics import structural_similarity
+
+    scores = []
+    for x, y, mask in zip(a.mean(1), b.mean(1), masks, strict=True):
+        rows, columns = mask[0].any(1).nonzero()[:, 0], mask[0].any(0).nonzero()[:, 0]
+        box = []
+        for line in (rows, columns):
+            low, high = int(line.min()), int(line.max()) + 1
+            low = min(low, 64 - 7)
+            box.append(slice(low, max(high, low + 7)))
+        scores.append(structural_similarity(x[tuple(box)].numpy(), y[tuple(box)].numpy(), data_range=1.0))
+    return torch.tensor(scores)
+
+
+def evaluate_inpainting(data, model, count):
+    judge, bins = nb.load_model("emoji_judge"), {}
+    generator = torch.Generator().manual_seed(0)
+    for low, high in BINS:
+        glyph = data.held_out[torch.arange(count) % len(data.held_out)]
+        images = data.picture(glyph, torch.randint(len(nb.COLOURS), (count,), generator=generator), generator)
+        irregular, regular = "strokes" if high <= 0.1 else "blobs", "rectangles" if 0.1 < high <= 0.3 else "rectangle"
+        half = [nb.make_masks(kind, -(-count // 2), generator=generator, ratio=(low, high))
+                for kind in (irregular, regular)]
+        masks = torch.stack(half, 1).flatten(0, 1)[:count]
+        samples = [nb.inpaint(images, masks, seed=seed, model=model) for seed in range(8)]
+        fills = {"ours, one sample": samples[0], "ours, mean of eight": torch.stack(samples).mean(0),
+                 "replacement": nb.inpaint_untold(images, masks, model=model),
+                 "RePaint": nb.inpaint_untold(images, masks, resample=5, model=model), **classical_fills(images, masks)}
+        bins[f"{low:.0%} to {high:.0%}"] = {name: {
+            "psnr": pooled_psnr(nb.hole_psnr(fill, images, masks)),
+            "ssim": box_ssim(fill, images, masks).mean().item(),
+            "perceptual": nb.perceptual_distance(judge, fill, images).mean().item()} for name, fill in fills.items()}
+        print(f"{low:.0%} to {high:.0%}", json.dumps(bins[f"{low:.0%} to {high:.0%}"], indent=None), flush=True)
+    return {"bins": bins, "pictures_a_bin": count, "steps": 20, "repaint_times": 5}
+
+
+def evaluate_copies(data, model, count):
+    generator = torch.Generator().manual_seed(0)
+    glyphs = data.train[torch.randperm(len(data.train), generator=generator)[:count]]
+    asked = [(nb.caption(data.names[i], "white"),) for i in glyphs]
+    groups = {"samples": painted(asked, model),
+              "held-out real glyphs": data.picture(data.held_out, torch.zeros_like(data.held_out))}
+    result = {}
+    for name, pictures in groups.items():
+        ratio, _ = nb.copy_ratio(nb.glyph_distances(data, pictures))
+        result[name] = {"count": len(pictures), "median_ratio": ratio.median().item(),
+                        "copies": (ratio < 1 / 3).float().mean().item()}
+    return result
+
+
+def evaluate_curve(data, paths, count):
+    points = []
+    for path in paths:
+        state = nb.load_checkpoint(path)
+        model = nb.build_model(state["described"])
+        model.load_state_dict(state["ema"])
+        model.eval()
+        pictures = state["step"] * state["described"]["settings"]["batch_size"]
+        points.append({"pictures": pictures, "sets": prompt_figures(data, model, count)})
+        print(pictures, {name: round(r["top1"], 3) for name, r in points[-1]["sets"].items()}, flush=True)
+    return {"points": points, "samples": count}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="*", default=["prompts", "inpaint", "copies"],
+                        choices=["prompts", "inpaint", "copies", "curve"])
+    parser.add_argument("--samples", type=int, help="prompts of each set, pictures of each bin")
+    parser.add_argument("--states", nargs="*", default=[], help="for curve: earlier states of the training run")
+    arguments = parser.parse_args()
+    data, model = nb.EmojiData(), nb.load_model("emoji")
+    weights = nb.fingerprint(model.state_dict())[:12]
+    parts = {"prompts": lambda: evaluate_prompts(data, model, arguments.samples or 1000),
+             "inpaint": lambda: evaluate_inpainting(data, model, arguments.samples or 50),
+             "copies": lambda: evaluate_copies(data, model, arguments.samples or 200),
+             "curve": lambda: evaluate_curve(data, arguments.states, arguments.samples or 100)}
+    for part in arguments.part:
+        figures = {**parts[part](), "weights": weights, **machine()}
+        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        write_results("emoji", {**results.get("emoji", {}), part: figures})
+        print(part, "done", flush=True)

@@ -1,0 +1,69 @@
+"""Training steps a second: ours beside diffusers' UNet2DConditionModel of about as many weights, at 64 px.
+
+python tests/benchmarks/throughput.py [--batch 16] [--rounds 6]
+
+The same batch, tokens and optimiser; one step of each in turn, so that both meet the same moods of the machine; the
+ratio is of the medians. diffusers' network works on pixels, as it does by default; ours on 4 x 4 blocks of them: that
+is the difference that is measured, together with the smaller ones of their blocks. Writes `throughput` into
+report/results.json. Needs tests/benchmarks/requirements.txt.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from common import machine, nb, write_results
+from diffusers import UNet2DConditionModel
+
+
+def theirs(widths):
+    """diffusers' network for the same input and text: 7 channels in, 3 out, attention at the two coarser levels."""
+    kinds = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+    ups = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+    return UNet2DConditionModel(
+        sample_size=64, in_channels=7, out_channels=3, block_out_channels=widths, down_block_types=kinds,
+        up_block_types=ups, layers_per_block=1, cross_attention_dim=384, attention_head_dim=8, norm_num_groups=8)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    device = nb.default_device()
+    ours = nb.build_model(nb.RECIPES["emoji"]["info"])
+    candidates = [theirs((32 * k, 32 * k, 64 * k)) for k in (1, 2, 3)] + [theirs((48, 96, 144)), theirs((64, 96, 192))]
+    peer = min(candidates, key=lambda m: abs(nb.count_parameters(m) - nb.count_parameters(ours)))
+    text = nb.text_encoder()(["a penguin on a pink background"] * options.batch).to(device)
+    x = torch.randn(options.batch, 3, 64, 64, device=device)
+    mask, t = torch.ones_like(x[:, :1]), torch.rand(options.batch, device=device)
+    calls = {"ours": (ours, lambda: ours(x, t, text)),
+             "diffusers": (peer, lambda: peer(torch.cat([x, mask, torch.zeros_like(x)], 1), 1000 * t, text.tokens,
+                                              encoder_attention_mask=text.keep).sample)}
+    seconds, optimisers = {name: [] for name in calls}, {}
+    for name, (model, _) in calls.items():
+        model.to(device, memory_format=torch.channels_last).train()
+        optimisers[name] = torch.optim.Adam(model.parameters(), 1e-4)
+    for turn in range(options.rounds + 1):
+        for name, (_, call) in calls.items():
+            begun = time.perf_counter()
+            with nb.autocast_for(device):
+                loss = call().float().square().mean()
+            optimisers[name].zero_grad()
+            loss.backward()
+            optimisers[name].step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:  # the first step of each warms up
+                seconds[name].append(time.perf_counter() - begun)
+    rates = {name: options.batch / statistics.median(times) for name, times in seconds.items()}
+    figures = {"pictures_per_second": rates, "ratio": rates["ours"] / rates["diffusers"], "batch": options.batch,
+               "weights": {name: nb.count_parameters(model) for name, (model, _) in calls.items()}, **machine()}
+    write_results("throughput", figures)
+    print(figures)
+
+
+if __name__ == "__main__":
+    main()
