@@ -4,8 +4,8 @@ prompts   what a judge sees of what was asked: seen captions, held-out pairs, sy
 inpaint   fills of held-out glyphs beside classical ones, replacement and RePaint, by bins of hole ratio
 copies    nearest over second-nearest distance to the training glyphs
 curve     `prompts` in small on earlier states of the same training run: --states files, in models/training's format
-All at 20 steps, guidance 3, first seeds. Results go to report/results.json under "emoji"; the share of the whole that a
-part takes on two cores is minutes for each.
+All at 20 steps, guidance 3, first seeds. Results go to report/results.json under "emoji"; each part takes minutes on
+two cores.
 """
 
 import argparse
@@ -66,13 +66,8 @@ def classical_fills(images, masks):
     return {name: torch.stack(parts) for name, parts in fills.items()}
 
 
-def pooled_psnr(decibels):
-    """PSNR of the mean squared error: a hole in plain background, filled exactly, would swamp a mean of decibels."""
-    return -10 * (10 ** (-decibels / 10)).mean().log10().item()
-
-
 def box_ssim(a, b, masks):
-    """SSIM (Wang et al. 2004) of grey pictures inside the hole's bounding box, which is made at least 7 px: [B]."""
+    """SSIM of grey pictures in the hole's bounding box (at least 7 px), with scikit-image's 7 x 7 window: [B]."""
     from skimage.metrics import structural_similarity
 
     scores = []
@@ -102,7 +97,7 @@ def evaluate_inpainting(data, model, count):
                  "replacement": nb.inpaint_untold(images, masks, model=model),
                  "RePaint": nb.inpaint_untold(images, masks, resample=5, model=model), **classical_fills(images, masks)}
         bins[f"{low:.0%} to {high:.0%}"] = {name: {
-            "psnr": pooled_psnr(nb.hole_psnr(fill, images, masks)),
+            "psnr": nb.hole_psnr(fill, images, masks),
             "ssim": box_ssim(fill, images, masks).mean().item(),
             "perceptual": nb.perceptual_distance(judge, fill, images).mean().item()} for name, fill in fills.items()}
         print(f"{low:.0%} to {high:.0%}", json.dumps(bins[f"{low:.0%} to {high:.0%}"], indent=None), flush=True)
@@ -131,7 +126,8 @@ def evaluate_curve(data, paths, count):
         model.load_state_dict(state["ema"])
         model.eval()
         pictures = state["step"] * state["described"]["settings"]["batch_size"]
-        points.append({"pictures": pictures, "sets": prompt_figures(data, model, count)})
+        points.append({"pictures": pictures, "weights": nb.fingerprint(model.state_dict())[:12],
+                       "sets": prompt_figures(data, model, count)})
         print(pictures, {name: round(r["top1"], 3) for name, r in points[-1]["sets"].items()}, flush=True)
     return {"points": points, "samples": count}
 

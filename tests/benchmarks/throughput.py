@@ -54,8 +54,8 @@ def main():
             optimisers[name].zero_grad()
             loss.backward()
             optimisers[name].step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            if device.type != "cpu":
+                getattr(torch, device.type).synchronize()
             if turn:  # the first step of each warms up
                 seconds[name].append(time.perf_counter() - begun)
     rates = {name: options.batch / statistics.median(times) for name, times in seconds.items()}

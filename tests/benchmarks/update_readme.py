@@ -34,9 +34,10 @@ def table(results):
          f"{run['peak_memory_mib'] / 1024:.1f} GiB at peak"),
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
-    text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     rows[:0] = emoji_rows(results["emoji"])
-    devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])} | {peers["device"]}
+    text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
+    devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
+    devices |= {peers["device"], results["emoji"]["prompts"]["device"]}
     if len(devices) > 1:
         sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
     where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
