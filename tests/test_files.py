@@ -204,7 +204,7 @@ def test_all_shipped_weights_load():
         model = nb.load_model(path, device="cpu")
         assert nb.load_model(path.stem, device="cpu").info["kind"] == type(model).__name__
         assert all(value.isfinite().all() for value in model.state_dict().values())
-        assert len(model.info["losses"])
+        assert len(model.info["losses"]) if path.stem != "text_encoder" else model.info["source"]
         assert path.stat().st_size < 20 * 2**20
 
 

@@ -53,7 +53,7 @@ def emoji_rows(emoji):
          f"pictures {real['top1']:.1%})", f"{seen['top1']:.1%} / {seen['top5']:.1%}"),
         ("Their background colour right", f"{seen['colour']:.1%}"),
         (f"Pairs of glyph and colour never trained on: both right ({held['samples']:,})", f"{held['both']:.1%}"),
-        (f"Synonyms in no glyph's name: a right subject among five ({synonyms['samples']:,})",
+        (f"Synonyms, none a glyph's name: a right subject among five ({synonyms['samples']:,})",
          f"{synonyms['top5']:.1%}"),
         (f"Handwritten digits by words, read as asked ({digits['samples']:,}; real digits "
          f"{emoji['prompts']['real_digits']:.1%})", f"{digits['top1']:.1%}"),
