@@ -373,10 +373,39 @@ def test_padding_of_the_text_is_not_read(painter):
         assert torch.allclose(painter(x, t, padded), painter(x, t, text), atol=1e-5)
 
 
-def test_every_weight_of_the_painter_learns(painter):
-    x, t = torch.randn(2, 3, 64, 64, generator=seeded()), torch.tensor([0.2, 0.7])
-    painter(x, t, encode(["a cat", "a dog"])).square().mean().backward()
+def test_every_weight_of_the_painter_learns(painter, data):
+    nb.emoji_loss(data, nb.text_encoder(), painter.schedule)(painter, torch.arange(4), seeded()).backward()
     assert [n for n, p in painter.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_the_draft_follows_the_prompt_and_learns_by_its_own_term_only(painter):
+    x, t, text = torch.randn(2, 3, 64, 64, generator=seeded()), torch.tensor([0.2, 0.7]), encode(["a cat", "a dog"])
+    draft = painter.draft_of(text)
+    assert draft.shape == (2, 3, 32, 32)
+    assert not torch.allclose(draft[0], draft[1])
+    assert torch.allclose(painter.draft_of(encode(["a cat"])), draft[:1], atol=1e-5)
+    painter(x, t, text).square().mean().backward()
+    assert all(p.grad is None for p in painter.draft.parameters())
+    with torch.no_grad():
+        before = painter(x, t, text)
+        painter.draft[-2].bias += 1
+        assert not torch.allclose(painter(x, t, text), before)  # and the network sees it
+
+
+def test_the_drafts_term_is_its_error_over_the_whole_picture(data):
+    index, schedule = torch.arange(16), nb.Schedule("cosine", 100, 2.0)
+    x_0 = same_pictures(data, index, seeded(5))
+    oracle = Oracle(x_0)
+    oracle.draft, oracle.draft_of = True, lambda text: F.avg_pool2d(x_0, 2) + 0.3
+    assert nb.emoji_loss(data, nb.text_encoder(), schedule)(oracle, index, seeded(5)).item() == pytest.approx(0.09)
+
+
+def test_a_painter_without_a_draft_works(data):
+    info = {**TINY, "config": {**TINY["config"], "draft": 0}}
+    torch.manual_seed(0)
+    model = nb.build_model(info)
+    nb.emoji_loss(data, nb.text_encoder(), model.schedule)(model, torch.arange(4), seeded()).backward()
+    assert nb.text_to_image("a cat", steps=2, model=model.eval()).shape == (1, 3, 64, 64)
 
 
 def test_the_painter_refuses_other_shapes(painter):
@@ -400,7 +429,7 @@ class Oracle(torch.nn.Module):
     def __init__(self, x_0, off=0.0):
         super().__init__()
         self.parameter = torch.nn.Parameter(torch.zeros(1))
-        self.x_0, self.off, self.masks, self.visible = x_0, off, [], []
+        self.x_0, self.off, self.masks, self.visible, self.draft = x_0, off, [], [], None
 
     def forward(self, x_t, t, text, mask, visible):
         self.masks.append(mask)

@@ -32,11 +32,20 @@ def prompt_figures(data, model, count):
             for name, asked in nb.prompt_sets(data, count).items()}
 
 
+@torch.no_grad()
+def drafts(asked, model):
+    """The drafts of the prompts, enlarged: [N, 3, 64, 64] in [0, 1]. What a painting without diffusion would be."""
+    draft = model.draft_of(nb.text_encoder()([prompt for prompt, *_ in asked]).to(nb.default_device())).cpu()
+    return nb.to_image_range(torch.nn.functional.interpolate(draft, scale_factor=2, mode="bilinear"))
+
+
 def evaluate_prompts(data, model, count):
     judge, digit_judge = nb.load_model("emoji_judge"), nb.load_model("digit_classifier")
-    begun, sets = time.time(), prompt_figures(data, model, count)
+    begun, sets, asked = time.time(), prompt_figures(data, model, count), nb.prompt_sets(data, count)
     seconds = (time.time() - begun) / sum(r["samples"] for r in sets.values())
-    asked = nb.prompt_sets(data, count)["seen"]
+    sets |= {f"the draft alone: {name}": nb.judged(drafts(asked[name], model), asked[name], judge, digit_judge)
+             for name in ("seen", "held-out pairs", "synonyms")}
+    asked = asked["seen"]
     real = data.picture(torch.tensor([g for _, (g,), _ in asked]), torch.tensor([c for *_, c in asked]),
                         torch.Generator().manual_seed(1))
     images, labels = nb.load_mnist(train=False)
