@@ -130,14 +130,16 @@ def to_picture(images, columns=None, zoom=1):
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
-def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2):
+def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2, colours=16):
     """Write frames (a list of images [B, C, H, W] in [0, 1], each a grid) as a looping GIF; return its path.
 
-    seconds: how long the whole motion takes; hold: how long the last frame stays; zoom: pixels a pixel.
+    seconds: how long the whole motion takes; hold: how long the last frame stays; zoom: pixels a pixel;
+    colours: of each frame, at most 256; noise in few colours makes small files.
     """
     if not frames:
         raise ValueError("a GIF needs at least one frame")
-    pictures = [to_picture(frame, columns, zoom) for frame in frames]
+    pictures = [to_picture(frame, columns, zoom).quantize(colours, dither=Image.Dither.NONE)
+                for frame in frames]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     durations = [int(1000 * seconds / len(pictures))] * (len(pictures) - 1) + [int(1000 * hold)]

@@ -169,6 +169,14 @@ def test_shipped_weights_are_finished_runs_of_their_recipes():
         assert content["step"] == settings["epochs"] * epoch, name
 
 
+def test_the_repository_stays_small():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no clone: what belongs to the repository is not known")
+    size = sum((ROOT / name).stat().st_size for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
+    assert size < 60 * 2**20
+
+
 def test_the_readme_shows_the_results_that_were_measured():
     check = [sys.executable, str(ROOT / "tests" / "benchmarks" / "update_readme.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
