@@ -34,7 +34,8 @@ def main():
     torch.manual_seed(0)
     device = nb.default_device()
     ours = nb.build_model(nb.RECIPES["emoji"]["info"])
-    candidates = [theirs((32 * k, 32 * k, 64 * k)) for k in (1, 2, 3, 4, 5)] + [theirs((48, 96, 144)), theirs((64, 96, 192))]
+    candidates = [theirs((32 * k, 32 * k, 64 * k)) for k in (1, 2, 3, 4, 5)]
+    candidates += [theirs((48, 96, 144)), theirs((64, 96, 192))]
     peer = min(candidates, key=lambda m: abs(nb.count_parameters(m) - nb.count_parameters(ours)))
     text = nb.text_encoder()(["a penguin on a pink background"] * options.batch).to(device)
     x = torch.randn(options.batch, 3, 64, 64, device=device)
