@@ -4,6 +4,7 @@ Nothing in here knows about diffusion; every definition that does stands in ``di
 Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
 """
 
+import builtins
 import hashlib
 import io
 import json
@@ -55,15 +56,11 @@ def load_notebook(path="diffusion_assignment.ipynb"):
         raise ValueError(f"{path.name} has no cell that begins with '#| export', so there is nothing to load")
     module = types.ModuleType(path.stem, f"The exported cells of {path.name}.")
     module.__file__, module.__digest__ = str(path), digest
-    sys.modules[path.stem] = module  # dataclasses look their module up while they are being made
-    try:
-        for i, source in exported:
-            name = f"{path.name}, code cell {i}"
-            linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-            exec(compile(source, name, "exec"), module.__dict__)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
+    for i, source in exported:
+        name = f"{path.name}, code cell {i}"
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        exec(compile(source, name, "exec"), module.__dict__)
+    sys.modules[path.stem] = module
     return module
 
 
@@ -155,16 +152,17 @@ def png(images, columns=None, zoom=1):
 
 
 def plot_losses(histories, title="Training loss", window=50, ax=None, log=True):
-    """Draw loss curves: histories maps a label to a sequence with one loss a step. Bold: mean over `window` steps."""
+    """Draw loss curves: histories maps a label to a sequence with one loss a step. Bold: mean over `window` steps, or
+    over a tenth of a shorter curve, drawn at the middle of them."""
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 2.6))
     for label, losses in histories.items():
         losses = torch.as_tensor(losses, dtype=torch.float32)
-        width = max(1, min(window, len(losses) // 4))
+        width = max(1, min(window, len(losses) // 10))
         smooth = losses.unfold(0, width, 1).mean(1)
-        line = ax.plot(range(width, len(losses) + 1), smooth, label=label, lw=1.6)[0]
+        line = ax.plot(torch.arange(len(smooth)) + (width + 1) / 2, smooth, label=label, lw=1.6)[0]
         if len(histories) == 1:
-            ax.plot(losses, lw=0.4, alpha=0.4, color=line.get_color())
+            ax.plot(range(1, len(losses) + 1), losses, lw=0.4, alpha=0.4, color=line.get_color())
     if log:
         ax.set_yscale("log")
     ax.set(xlabel="step", ylabel="loss", title=title)
@@ -193,7 +191,7 @@ class _CellLine:
 
 def progress(iterable=None, **options):
     """A tqdm progress bar: one line below the cell in a notebook (no widget is stored), standard error elsewhere."""
-    in_notebook = "ipykernel" in sys.modules and "get_ipython" in dir(__import__("builtins"))
+    in_notebook = "ipykernel" in sys.modules and hasattr(builtins, "get_ipython")
     stream = _CellLine() if in_notebook else sys.stderr
     options = {"file": stream, "mininterval": 0.5, "ncols": 110, "dynamic_ncols": False, **options}
     return tqdm(iterable, **options)
@@ -224,7 +222,7 @@ def draw_unet(shapes, conditioned=(), title=""):
         bend = {"arrowstyle": "->", "ls": "--", "color": "grey", "shrinkA": 24, "shrinkB": 24,
                 "connectionstyle": "arc3,rad=-0.18"}
         ax.annotate("", (x2, y2), (x1, y1), arrowprops=bend)
-        ax.text((x1 + x2) / 2, (y1 + y2) / 2 + 0.12 * (x2 - x1) + 0.1, "concat", ha="center", fontsize=7, color="grey")
+        ax.text((x1 + x2) / 2, (y1 + y2) / 2 + 0.12 * (x2 - x1) + 0.28, "concat", ha="center", fontsize=7, color="grey")
     ax.set(xlim=(-0.7, 7.9), ylim=(-0.6, 4.2))
     ax.set_title(title, fontsize=10)
     ax.axis("off")

@@ -30,7 +30,7 @@ def test_alpha_bar_falls_from_one_to_pure_noise(name, T):
     assert (s.alpha_bar.diff() < 0).all()
     assert (s.beta[1:] > 0).all()
     assert (s.beta < 1).all()
-    assert torch.allclose(s.alpha, 1 - s.beta)
+    assert torch.allclose(s.beta[1:], {"linear": nb.linear_beta, "cosine": nb.cosine_beta}[name](T))
     # The divergence of q(x_T | x_0) from N(0, 1) for a pixel of full contrast, x_0 = 1, is alpha_bar_T / 2 nats
     # (and a term of second order).
     assert s.alpha_bar[T] < 2e-4
@@ -87,6 +87,19 @@ def test_closed_form_takes_one_step_per_picture_as_well():
         assert torch.allclose(together[i], s.q_sample(x[i : i + 1], t[i].item(), eps[i : i + 1])[0])
     assert torch.equal(together[0], x[0])  # t = 0 is the clean picture
     assert s.q_sample(x.float(), t, eps.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("t", [-1, 101, torch.tensor([0, 101, 5]), torch.tensor([7, -1, 3])])
+def test_a_step_outside_the_schedule_is_refused(t):
+    with pytest.raises(ValueError, match="from 0 to T = 100"):
+        nb.Schedule("cosine", 100).q_sample(normal(3, 1, 4, 4), t, normal(3, 1, 4, 4))
+
+
+def test_an_unknown_target_or_decay_is_refused():
+    with pytest.raises(ValueError, match="unknown target"):
+        nb.target_of("x0", nb.Schedule("cosine", 100), normal(1, 1, 2, 2), normal(1, 1, 2, 2), 5)
+    with pytest.raises(ValueError, match="unknown decay"):
+        nb.learning_rate(0, peak=1.0, name="linear", warmup=0, steps_per_epoch=4, epochs=2)
 
 
 @pytest.mark.parametrize(("name", "T"), SCHEDULES)
@@ -435,6 +448,13 @@ def test_unet_keeps_the_shape(config, batch):
     out = nb.UNet(**config).eval()(*unet_inputs(config, batch))
     assert out.shape == (batch, 1, 28, 28)
     assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(("t", "c"), [((1,), (2, 10)), ((2,), (1, 10)), ((2,), (2, 9)), ((2, 1), (2, 10))])
+def test_unet_refuses_conditions_that_do_not_fit(t, c):
+    model = nb.UNet(D=8, time=True, classes=10)
+    with pytest.raises(ValueError, match="expected"):
+        model(torch.zeros(2, 1, 28, 28), torch.zeros(t), torch.zeros(c))
 
 
 @pytest.mark.parametrize("config", [c for c in CONFIGS if c.get("classes")])

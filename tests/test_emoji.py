@@ -583,7 +583,7 @@ def test_prompts_must_be_strings(painter, prompts):
         nb.text_to_image(prompts, steps=2, model=painter)
 
 
-@pytest.mark.parametrize("guidance", [math.nan, math.inf, "3", None, [1]])
+@pytest.mark.parametrize("guidance", [math.nan, math.inf, "3", [1]])
 def test_guidance_must_be_finite(painter, guidance):
     with pytest.raises(ValueError, match="guidance"):
         nb.text_to_image("a cat", guidance=guidance, steps=2, model=painter)
@@ -595,9 +595,21 @@ def test_steps_must_be_possible(painter, steps):
         nb.text_to_image("a cat", steps=steps, model=painter)
 
 
-def test_a_network_without_words_is_refused(tiny):
+def test_a_network_without_words_is_refused(tiny, painter):
     with pytest.raises(ValueError, match="takes no prompts"):
         nb.text_to_image("a cat", model=tiny)
+    bare = nb.TextUNet(**painter.info["config"])  # right kind, but nobody said how it is trained
+    with pytest.raises(ValueError, match="takes no prompts"):
+        nb.text_to_image("a cat", model=bare)
+
+
+@pytest.mark.parametrize(("prompt", "evaluations"), [("a cat", 2), ("", 1)])
+def test_a_fill_is_guided_where_a_prompt_guides_it(painter, prompt, evaluations):
+    calls = []
+    hook = painter.register_forward_hook(lambda *_: calls.append(1))
+    nb.inpaint(torch.rand(1, 3, 64, 64), nb.make_masks("half", 1), prompt, steps=3, model=painter)
+    hook.remove()
+    assert len(calls) == 3 * evaluations
 
 
 def test_attention_maps_add_up_to_one(painter):

@@ -239,6 +239,13 @@ def test_the_loop_uses_the_rate_of_each_step():
     assert used == pytest.approx([2e-3 * 0.1 ** (step // 4 / EPOCHS) for step in range(STEPS)])
 
 
+def test_several_peaks_each_from_its_epoch_on():
+    model, run = fresh()
+    used = [run.optimizer.param_groups[0]["lr"] for _ in nb.training_steps(
+        model, tiny_loss(), PICTURES, run, epochs=EPOCHS, batch_size=BATCH, lr={0: 2e-3, 2: 5e-4})]
+    assert used == [2e-3 if step < 2 * 4 else 5e-4 for step in range(STEPS)]
+
+
 def test_ema_is_the_formula_once_warm():
     torch.manual_seed(0)
     model, late = torch.nn.Linear(3, 2), 10**9

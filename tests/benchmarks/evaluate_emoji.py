@@ -2,8 +2,10 @@
 
 prompts   what a judge sees of what was asked: seen captions, held-out pairs, synonyms, digits by words
 inpaint   fills of held-out glyphs beside classical ones, replacement and RePaint, by bins of hole ratio
+guidance  fills of glyphs of training with their name as prompt, at several guidances
 copies    nearest over second-nearest distance to the training glyphs
-curve     `prompts` in small on earlier states of the same training run: --states files, in models/training's format
+curve     `prompts` in small on earlier states of the same training run: --states files, in models/training's format;
+          states that were measured before, on as many prompts, are not measured again
 All at 20 steps, guidance 3, first seeds. Results go to report/results.json under "emoji"; each part takes minutes on
 two cores.
 """
@@ -104,6 +106,7 @@ def evaluate_inpainting(data, model, count):
         samples = [nb.inpaint(images, masks, seed=seed, model=model) for seed in range(8)]
         fills = {"ours, one sample": samples[0], "ours, mean of eight": torch.stack(samples).mean(0),
                  "replacement": nb.inpaint_untold(images, masks, model=model),
+                 "ours, one sample, 96 steps of DDPM": nb.inpaint(images, masks, steps=96, method="ddpm", model=model),
                  "RePaint": nb.inpaint_untold(images, masks, resample=5, model=model), **classical_fills(images, masks)}
         bins[f"{low:.0%} to {high:.0%}"] = {name: {
             "psnr": nb.hole_psnr(fill, images, masks),
@@ -111,6 +114,21 @@ def evaluate_inpainting(data, model, count):
             "perceptual": nb.perceptual_distance(judge, fill, images).mean().item()} for name, fill in fills.items()}
         print(f"{low:.0%} to {high:.0%}", json.dumps(bins[f"{low:.0%} to {high:.0%}"], indent=None), flush=True)
     return {"bins": bins, "pictures_a_bin": count, "steps": 20, "repaint_times": 5}
+
+
+def evaluate_fill_guidance(data, model, count):
+    judge, generator = nb.load_model("emoji_judge"), torch.Generator().manual_seed(0)
+    glyph = data.train[torch.randperm(len(data.train), generator=generator)[:count]]
+    images = data.picture(glyph, torch.randint(len(nb.COLOURS), (count,), generator=generator), generator)
+    masks = torch.cat([nb.make_masks(kind, -(-count // 2), generator=generator, ratio=(0.3, 0.6))
+                       for kind in ("blobs", "half")])[:count]
+    prompts, rows = [nb.caption(data.names[i]) for i in glyph], []
+    for guidance in (1.0, 1.5, 2.0, 3.0, 5.0):
+        fill = nb.inpaint(images, masks, prompts, guidance=guidance, model=model)
+        rows.append({"guidance": guidance, "psnr": nb.hole_psnr(fill, images, masks),
+                     "perceptual": nb.perceptual_distance(judge, fill, images).mean().item()})
+        print(rows[-1], flush=True)
+    return {"rows": rows, "samples": count, "steps": 20}
 
 
 def evaluate_copies(data, model, count):
@@ -128,23 +146,25 @@ def evaluate_copies(data, model, count):
 
 
 def evaluate_curve(data, paths, count):
-    points = []
+    points, known = [], json.loads(RESULTS.read_text()).get("emoji", {}).get("curve", {}) if RESULTS.is_file() else {}
+    known = {p["weights"]: p for p in known["points"]} if known.get("samples") == count else {}
     for path in paths:
         state = nb.load_checkpoint(path)
         model = nb.build_model(state["described"])
         model.load_state_dict(state["ema"])
         model.eval()
         pictures = state["step"] * state["described"]["settings"]["batch_size"]
-        points.append({"pictures": pictures, "weights": nb.fingerprint(model.state_dict())[:12],
-                       "sets": prompt_figures(data, model, count)})
+        weights = nb.fingerprint(model.state_dict())[:12]
+        points.append(known.get(weights) or {"pictures": pictures, "weights": weights,
+                                             "sets": prompt_figures(data, model, count)})
         print(pictures, {name: round(r["top1"], 3) for name, r in points[-1]["sets"].items()}, flush=True)
     return {"points": points, "samples": count}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="*", default=["prompts", "inpaint", "copies"],
-                        choices=["prompts", "inpaint", "copies", "curve"])
+    parser.add_argument("--part", nargs="*", default=["prompts", "inpaint", "guidance", "copies"],
+                        choices=["prompts", "inpaint", "guidance", "copies", "curve"])
     parser.add_argument("--samples", type=int, help="prompts of each set, pictures of each bin")
     parser.add_argument("--states", nargs="*", default=[], help="for curve: earlier states of the training run")
     arguments = parser.parse_args()
@@ -152,6 +172,7 @@ if __name__ == "__main__":
     weights = nb.fingerprint(model.state_dict())[:12]
     parts = {"prompts": lambda: evaluate_prompts(data, model, arguments.samples or 1000),
              "inpaint": lambda: evaluate_inpainting(data, model, arguments.samples or 50),
+             "guidance": lambda: evaluate_fill_guidance(data, model, arguments.samples or 100),
              "copies": lambda: evaluate_copies(data, model, arguments.samples or 200),
              "curve": lambda: evaluate_curve(data, arguments.states, arguments.samples or 100)}
     for part in arguments.part:

@@ -50,7 +50,7 @@ def pilot(config, schedule, target, batch_size, images, labels, seconds):
     model, begun = fresh(), time.perf_counter()
     run = nb.Run(model, 0.995)
     for _ in nb.training_steps(model, loss, len(images), run, epochs=1, epoch_pictures=batch_size * steps,
-                               batch_size=batch_size, lr=2e-3, decay="cosine", warmup=100):
+                               batch_size=batch_size, lr=2e-3, decay="cosine", warmup=min(100, steps // 10)):
         pass
     taken = time.perf_counter() - begun
     speed = batch_size * steps / taken

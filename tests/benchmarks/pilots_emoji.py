@@ -27,6 +27,7 @@ PILOTS = {
     "as shipped": {},
     "without the draft": {"draft": 0},
     "without the draft, text unscaled": {"draft": 0, "text_scale": 1.0},
+    "text unscaled": {"text_scale": 1.0},
     "v instead of x_0": {"target": "v"},
     "schedule without shift": {"shift": 1.0},
     "learning rate 5e-4": {"lr": 5e-4},

@@ -3,9 +3,10 @@
 python tests/benchmarks/throughput.py [--batch 16] [--rounds 6]
 
 The same batch, tokens and optimiser; one step of each in turn, so that both meet the same moods of the machine; the
-ratio is of the medians. diffusers' network works on pixels, as it does by default; ours on 4 x 4 blocks of them: that
-is the difference that is measured, together with the smaller ones of their blocks. Writes `throughput` into
-report/results.json. Needs tests/benchmarks/requirements.txt.
+ratio is of the medians. Twice: our network as it is, and without its draft, whose weights cost little time; each beside
+the peer whose number of weights is nearest. diffusers' network works on pixels, as it does by default; ours on 4 x 4
+blocks of them: that is the difference that is measured, together with the smaller ones of their blocks. Writes
+`throughput` into report/results.json. Needs tests/benchmarks/requirements.txt.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import time
 
 import torch
+import torch.nn.functional as F
 from common import machine, nb, write_results
 from diffusers import UNet2DConditionModel
 
@@ -26,32 +28,39 @@ def theirs(widths):
         up_block_types=ups, layers_per_block=1, cross_attention_dim=384, attention_head_dim=8, norm_num_groups=8)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=6)
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    device = nb.default_device()
-    ours = nb.build_model(nb.RECIPES["emoji"]["info"])
-    candidates = [theirs((32 * k, 32 * k, 64 * k)) for k in (1, 2, 3, 4, 5)]
-    candidates += [theirs((48, 96, 144)), theirs((64, 96, 192))]
-    peer = min(candidates, key=lambda m: abs(nb.count_parameters(m) - nb.count_parameters(ours)))
+def nearest_peer(weights):
+    """diffusers' network with about as many weights, its widths in the proportion 1 : 2 : 3 or 1 : 1 : 2."""
+    widths = [(k, k, 2 * k) for k in range(32, 224, 32)] + [(k, 2 * k, 3 * k) for k in range(32, 128, 16)]
+    with torch.device("meta"):
+        sizes = {w: nb.count_parameters(theirs(w)) for w in widths}
+    return theirs(min(widths, key=lambda w: abs(sizes[w] - weights)))
+
+
+def race(ours, options, device):
+    """Train `ours` and its peer in turns; a dict of pictures a second, their ratio, and numbers of weights."""
+    peer = nearest_peer(nb.count_parameters(ours))
     text = nb.text_encoder()(["a penguin on a pink background"] * options.batch).to(device)
     x = torch.randn(options.batch, 3, 64, 64, device=device)
     mask, t = torch.ones_like(x[:, :1]), torch.rand(options.batch, device=device)
-    calls = {"ours": (ours, lambda: ours(x, t, text)),
-             "diffusers": (peer, lambda: peer(torch.cat([x, mask, torch.zeros_like(x)], 1), 1000 * t, text.tokens,
-                                              encoder_attention_mask=text.keep).sample)}
-    seconds, optimisers = {name: [] for name in calls}, {}
-    for name, (model, _) in calls.items():
+
+    def our_loss():
+        loss = ours(x, t, text).float().square().mean()
+        return loss + (ours.draft_of(text) - F.avg_pool2d(x, 2)).square().mean() if ours.draft else loss
+
+    def their_loss():
+        inputs = torch.cat([x, mask, torch.zeros_like(x)], 1)
+        return peer(inputs, 1000 * t, text.tokens, encoder_attention_mask=text.keep).sample.float().square().mean()
+
+    contestants = {"ours": (ours, our_loss), "diffusers": (peer, their_loss)}
+    seconds, optimisers = {name: [] for name in contestants}, {}
+    for name, (model, _) in contestants.items():
         model.to(device, memory_format=torch.channels_last).train()
         optimisers[name] = torch.optim.Adam(model.parameters(), 1e-4)
     for turn in range(options.rounds + 1):
-        for name, (_, call) in calls.items():
+        for name, (_, loss_of) in contestants.items():
             begun = time.perf_counter()
             with nb.autocast_for(device):
-                loss = call().float().square().mean()
+                loss = loss_of()
             optimisers[name].zero_grad()
             loss.backward()
             optimisers[name].step()
@@ -60,10 +69,21 @@ def main():
             if turn:  # the first step of each warms up
                 seconds[name].append(time.perf_counter() - begun)
     rates = {name: options.batch / statistics.median(times) for name, times in seconds.items()}
-    figures = {"pictures_per_second": rates, "ratio": rates["ours"] / rates["diffusers"], "batch": options.batch,
-               "weights": {name: nb.count_parameters(model) for name, (model, _) in calls.items()}, **machine()}
-    write_results("throughput", figures)
-    print(figures)
+    return {"pictures_per_second": rates, "ratio": rates["ours"] / rates["diffusers"],
+            "weights": {name: nb.count_parameters(model) for name, (model, _) in contestants.items()}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    device, info, races = nb.default_device(), nb.RECIPES["emoji"]["info"], {}
+    for name, change in (("as shipped", {}), ("without its draft", {"draft": 0})):
+        torch.manual_seed(0)
+        races[name] = race(nb.build_model({**info, "config": {**info["config"], **change}}), options, device)
+        print(name, races[name], flush=True)
+    write_results("throughput", {"races": races, "batch": options.batch, "rounds": options.rounds, **machine()})
 
 
 if __name__ == "__main__":
