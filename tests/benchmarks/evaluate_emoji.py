@@ -34,10 +34,9 @@ def prompt_figures(data, model, count):
             for name, asked in nb.prompt_sets(data, count).items()}
 
 
-@torch.no_grad()
-def drafts(asked, model):
+def drafts(asked):
     """The drafts of the prompts, enlarged: [N, 3, 64, 64] in [0, 1]. What a painting without diffusion would be."""
-    draft = model.draft_of(nb.text_encoder()([prompt for prompt, *_ in asked]).to(nb.default_device())).cpu()
+    draft = nb.read_prompts([prompt for prompt, *_ in asked]).draft
     return nb.to_image_range(torch.nn.functional.interpolate(draft, scale_factor=2, mode="bilinear"))
 
 
@@ -45,8 +44,8 @@ def evaluate_prompts(data, model, count):
     judge, digit_judge = nb.load_model("emoji_judge"), nb.load_model("digit_classifier")
     begun, sets, asked = time.time(), prompt_figures(data, model, count), nb.prompt_sets(data, count)
     seconds = (time.time() - begun) / sum(r["samples"] for r in sets.values())
-    sets |= {f"the draft alone: {name}": nb.judged(drafts(asked[name], model), asked[name], judge, digit_judge)
-             for name in ("seen", "held-out pairs", "synonyms")}
+    sets |= {f"the draft alone: {name}": nb.judged(drafts(asked[name]), asked[name], judge, digit_judge)
+             for name in asked}
     asked = asked["seen"]
     real = data.picture(torch.tensor([g for _, (g,), _ in asked]), torch.tensor([c for *_, c in asked]),
                         torch.Generator().manual_seed(1))
@@ -169,7 +168,7 @@ if __name__ == "__main__":
     parser.add_argument("--states", nargs="*", default=[], help="for curve: earlier states of the training run")
     arguments = parser.parse_args()
     data, model = nb.EmojiData(), nb.load_model("emoji")
-    weights = nb.fingerprint(model.state_dict())[:12]
+    weights = nb.fingerprint([model.state_dict(), nb.load_model("draft", "cpu").state_dict()])[:12]
     parts = {"prompts": lambda: evaluate_prompts(data, model, arguments.samples or 1000),
              "inpaint": lambda: evaluate_inpainting(data, model, arguments.samples or 50),
              "guidance": lambda: evaluate_fill_guidance(data, model, arguments.samples or 100),

@@ -36,11 +36,11 @@ def table(results):
          f"{run['peak_memory_mib'] / 1024:.1f} GiB at peak"),
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
-    speed = results["throughput"]["races"]["as shipped"]
+    speed = results["throughput"]
     rows[:0] = [*emoji_rows(results["emoji"]),
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights)",
-                 f"{speed['ratio']:.1f} times as many pictures a second")]
+                 f"{speed['ratio']:.0f} times as many pictures a second")]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
     devices |= {peers["device"], results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
