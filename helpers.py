@@ -268,6 +268,31 @@ def draw_text_unet(widths, first=16):
 
 
 # ----------------------------------------------------------------------------- sliders
+def _control(name, setting):
+    """One widget of `slider_view`."""
+    import ipywidgets
+
+    common = {"description": name, "continuous_update": False}
+    if isinstance(setting, str):
+        return ipywidgets.Text(value=setting, **common)
+    value, *limits = setting
+    if len(limits) == 1:
+        return ipywidgets.Dropdown(value=value, options=limits[0], description=name)
+    whole, (smallest, largest) = isinstance(value, int), limits
+    kind, step = (ipywidgets.IntSlider, 1) if whole else (ipywidgets.FloatSlider, (largest - smallest) / 20)
+    return kind(value=value, min=smallest, max=largest, step=step, **common)
+
+
+def _show(frames, canvas, note, zoom):
+    """Put one frame after another into a widget; a wrong setting is told where the user looks, not in a log."""
+    try:
+        for frame in frames:
+            canvas.value = png(frame, zoom=zoom)
+        note.value = ""
+    except (TypeError, ValueError) as error:
+        note.value = str(error)
+
+
 def slider_view(draw, controls, first, zoom=8):
     """Controls beside a picture that is drawn anew whenever one of them changes, every frame shown as it comes.
 
@@ -278,29 +303,53 @@ def slider_view(draw, controls, first, zoom=8):
     """
     import ipywidgets
 
-    def control(name, setting):
-        common = {"description": name, "continuous_update": False}
-        if isinstance(setting, str):
-            return ipywidgets.Text(value=setting, **common)
-        value, *limits = setting
-        if len(limits) == 1:
-            return ipywidgets.Dropdown(value=value, options=limits[0], description=name)
-        whole, (smallest, largest) = isinstance(value, int), limits
-        kind, step = (ipywidgets.IntSlider, 1) if whole else (ipywidgets.FloatSlider, (largest - smallest) / 20)
-        return kind(value=value, min=smallest, max=largest, step=step, **common)
-
-    panel = {name: control(name, setting) for name, setting in controls.items()}
+    panel = {name: _control(name, setting) for name, setting in controls.items()}
     canvas = ipywidgets.Image(value=png(first, zoom=zoom), format="png", width=256)
     note = ipywidgets.Label()
 
-    def redraw(change):
-        try:
-            for frame in draw(**{name: c.value for name, c in panel.items()}):
-                canvas.value = png(frame, zoom=zoom)
-            note.value = ""
-        except (TypeError, ValueError) as error:  # shown where the user looks, not in a log
-            note.value = str(error)
+    def frames():  # a generator, so that what draw raises at once is caught by _show too
+        yield from draw(**{name: c.value for name, c in panel.items()})
 
     for c in panel.values():
-        c.observe(redraw, names="value")
+        c.observe(lambda change: _show(frames(), canvas, note, zoom), names="value")
     return ipywidgets.HBox([ipywidgets.VBox([*panel.values(), note]), canvas])
+
+
+def fields_to_picture(fields, colours, size=64):
+    """Rows of colour names, as a picture [1, 3, size, size] in [0, 1]; colours: name -> (red, green, blue) to 255."""
+    picture = torch.tensor([[colours[name] for name in row] for row in fields]).permute(2, 0, 1)[None] / 255
+    return torch.nn.functional.interpolate(picture, size=(size, size), mode="nearest")
+
+
+def sketch_pad(draw, fields, colours, controls, zoom=4):
+    """A pad of fields to be clicked, beside the picture that is made of it at the press of a button.
+
+    draw: a function (picture [1, 3, 64, 64] in [0, 1], **values) -> iterable of such pictures; fields: rows of colour
+    names at first; colours: name -> (red, green, blue) to 255; controls: as of `slider_view`; zoom: pixels a pixel.
+    Returns an ipywidgets box.
+    """
+    import ipywidgets
+
+    fields = [list(row) for row in fields]  # the caller's own stay as they are
+    pen = ipywidgets.Dropdown(options=list(colours), description="pen")
+    panel = {name: _control(name, setting) for name, setting in controls.items()}
+    canvas = ipywidgets.Image(value=png(fields_to_picture(fields, colours), zoom=zoom), format="png", width=256)
+    note, go, buttons = ipywidgets.Label(), ipywidgets.Button(description="paint"), []
+
+    def put(button, y, x, name):
+        fields[y][x] = name
+        button.style.button_color = "#{:02x}{:02x}{:02x}".format(*colours[name])
+
+    def frames():
+        yield from draw(fields_to_picture(fields, colours), **{name: c.value for name, c in panel.items()})
+
+    for y, row in enumerate(fields):
+        for x, name in enumerate(row):
+            button = ipywidgets.Button(layout=ipywidgets.Layout(width="16px", height="16px", padding="0", margin="0"))
+            put(button, y, x, name)
+            button.on_click(lambda button, y=y, x=x: put(button, y, x, pen.value))
+            buttons.append(button)
+    go.on_click(lambda _: _show(frames(), canvas, note, zoom))
+    columns = ipywidgets.Layout(grid_template_columns=f"repeat({len(fields[0])}, 16px)")
+    grid = ipywidgets.GridBox(buttons, layout=columns)
+    return ipywidgets.HBox([grid, ipywidgets.VBox([pen, *panel.values(), go, note]), canvas])

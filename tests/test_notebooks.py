@@ -157,6 +157,9 @@ def test_the_measured_weights_are_those_that_are_shipped():
     for name, weights in (("digits", states["digits"]), ("emoji", [states["emoji"], states["draft"]])):
         shipped = nb.fingerprint(weights)[:12]
         assert {part["weights"] for part in results[name].values() if isinstance(part, dict)} == {shipped}, name
+    assert {part["weights"] for part in results["editing"].values()} == {shipped}
+    upscaler = nb.fingerprint(nb.load_model("upscaler", "cpu").state_dict())[:12]
+    assert results["editing"]["upscale"]["upscaler"] == upscaler
 
 
 def test_shipped_weights_are_finished_runs_of_their_recipes():

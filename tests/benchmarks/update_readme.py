@@ -41,6 +41,7 @@ def table(results):
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights)",
                  f"{speed['ratio']:.0f} times as many pictures a second")]
+    rows[7:7] = editing_rows(results["editing"])
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
     devices |= {peers["device"], results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
@@ -68,6 +69,23 @@ def emoji_rows(emoji):
          "glyphs never trained on)",
          f"{copies['samples']['copies']:.0%} ({copies['held-out real glyphs']['copies']:.0%})"),
         ("One emoji of a large batch, 20 steps, guided", f"{1000 * emoji['prompts']['seconds_a_sample']:.0f} ms"),
+    ]
+
+
+def editing_rows(editing):
+    """The rows of the editing section: pairs (what, measured)."""
+    views, sigmas, ways = editing["anagrams"]["views"], editing["hybrids"]["sigmas"], editing["upscale"]["ways"]
+    sigma, best = max(sigmas.items(), key=lambda item: item[1]["apart"])
+    turned, ours, lanczos = views["upside down, faces and round things"], ways["second stage, 8 steps"], ways["Lanczos"]
+    return [
+        ("Anagrams upside down, of faces and round things: each way up shows its own prompt more than the other "
+         f"(chance 25%) / is named rightly, both ({editing['anagrams']['pairs']} pairs)",
+         f"{turned['apart']:.0%} / {turned['both']:.0%}"),
+        (f"Hybrids, the same of the picture and the picture made small ({editing['hybrids']['pairs']} pairs, blur of "
+         f"{sigma} pixels)", f"{best['apart']:.0%} / {best['both']:.1%}"),
+        (f"From 64 to 256 pixels, {editing['upscale']['samples']} glyphs never trained on: PSNR / perceptual distance "
+         "(Lanczos)",
+         f"{ours['psnr']:.1f} dB / {ours['perceptual']:.4f} ({lanczos['psnr']:.1f} dB / {lanczos['perceptual']:.4f})"),
     ]
 
 

@@ -1,0 +1,129 @@
+"""Editing, judged: python tests/benchmarks/evaluate_editing.py [--part ...] [--pairs 50]
+
+guidance   subject right and distance of two samples, at guidance 1, 3 and 6
+anagrams   both prompts of a pair seen by the judge, each in its view: every view on pairs of any names, and upside down
+           on pairs of faces and round things
+hybrids    one prompt seen in the picture, the other in the picture made small, at several sigmas; three times as many
+upscale    held-out glyphs from 64 to 256 pixels: PSNR and perceptual distance beside bicubic and Lanczos
+
+Pairs of training names are drawn by seed 0; first samples, guidance 3, 50 steps. Results go to report/results.json
+under "editing", the pairs that were recognised among them; twenty minutes on two cores.
+"""
+
+import argparse
+import json
+import re
+import time
+
+import torch
+import torch.nn.functional as F
+from common import RESULTS, machine, nb, write_results
+
+SIGMAS = (1.0, 2.0, 3.0, 4.0)
+
+
+@torch.no_grad()
+def seen(judge, pictures, asked, other=None):
+    """What the judge sees, as bool tensors [N]: the glyph asked for is its first name, is one of its first five names,
+    and is likelier than `other`, the pair's other glyph."""
+    logits = nb.in_batches(lambda x: judge(x)[0], nb.to_model_range(pictures))
+    top, row = logits.topk(5, 1).indices, torch.arange(len(asked))
+    likelier = None if other is None else logits[row, asked] > logits[row, other]
+    return top[:, 0] == asked, (top == asked[:, None]).any(1), likelier
+
+
+def share(x):
+    return x.float().mean().item()
+
+
+def captions_of(data, glyphs):
+    return [nb.caption(data.names[i]) for i in glyphs]
+
+
+def evaluate_guidance(data, judge, model, count):
+    glyphs = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: 2 * count]]
+    prompts, rows = captions_of(data, glyphs), []
+    for guidance in (1.0, 3.0, 6.0):
+        a, b = (nb.text_to_image(prompts, guidance=guidance, seed=seed, model=model) for seed in (0, 1))
+        rows.append({"guidance": guidance, "top1": share(torch.cat([seen(judge, x, glyphs)[0] for x in (a, b)])),
+                     "diversity": nb.perceptual_distance(judge, a, b).mean().item()})
+        print(rows[-1], flush=True)
+    return {"rows": rows, "prompts": len(prompts)}
+
+
+ROUND = re.compile(r"face|ball|moon|sun$|globe|clock|cookie|doughnut|tomato|tangerine|apple|peach|coin|yarn|medal")
+
+
+def pairs_of(data, count, only=None):
+    """Two sets of training glyphs, pairs of different ones, drawn by seed 0; only: those whose name it matches."""
+    glyphs = data.train[torch.tensor([only is None or bool(only.search(data.names[i])) for i in data.train])]
+    order = torch.randperm(len(glyphs), generator=torch.Generator().manual_seed(0))
+    if len(glyphs) < 2 * count:  # too few for every glyph to come once
+        return glyphs[order].repeat(9)[:count], glyphs[order.roll(1)].repeat(9)[:count]
+    return glyphs[order[:count]], glyphs[order[count : 2 * count]]
+
+
+def recognised(data, near, far, both):
+    """The pairs that were recognised: [name, other name, seed], as picture i has the noise of seed i."""
+    return [[data.names[a], data.names[b], i] for i, (a, b, yes) in enumerate(zip(near, far, both, strict=True)) if yes]
+
+
+def evaluate_anagrams(data, judge, model, count):
+    views = {}
+    for name, only in [*((name, None) for name in nb.VIEWS), ("upside down", ROUND)]:
+        a, b = pairs_of(data, count, only)
+        pictures = nb.anagram(captions_of(data, a), captions_of(data, b), view=name, model=model)
+        turned = nb.to_image_range(nb.VIEWS[name][0](nb.to_model_range(pictures))).clamp(0, 1)
+        (a1, a5, a2), (b1, b5, b2) = seen(judge, pictures, a, b), seen(judge, turned, b, a)
+        key = name if only is None else f"{name}, faces and round things"
+        views[key] = {"both": share(a1 & b1), "either": share(a1 | b1), "both5": share(a5 & b5),
+                      "apart": share(a2 & b2), "pairs": recognised(data, a, b, a1 & b1)}
+        print(key, views[key], flush=True)
+    return {"views": views, "pairs": count, "steps": 50, "guidance": 3.0}
+
+
+def evaluate_hybrids(data, judge, model, count):
+    count *= 3  # few are recognised
+    near, far = pairs_of(data, count)
+    sigmas = {}
+    for sigma in SIGMAS:
+        pictures = nb.hybrid(captions_of(data, near), captions_of(data, far), sigma=sigma, model=model)
+        small = F.interpolate(F.avg_pool2d(pictures, 4), scale_factor=4, mode="bicubic").clamp(0, 1)
+        (n1, n5, n2), (f1, f5, f2) = seen(judge, pictures, near, far), seen(judge, small, far, near)
+        sigmas[f"{sigma:g}"] = {"near": share(n1), "far": share(f1), "both": share(n1 & f1), "both5": share(n5 & f5),
+                                "apart": share(n2 & f2), "pairs": recognised(data, near, far, n1 & f1)}
+        print(sigma, sigmas[f"{sigma:g}"], flush=True)
+    return {"sigmas": sigmas, "pairs": count, "steps": 50, "guidance": 3.0}
+
+
+def evaluate_upscale(data, judge, model, count):
+    large, upscaler = nb.LargeEmoji(data), nb.load_model("upscaler")
+    originals = large.pictures(data.held_out, torch.arange(len(data.held_out)) % len(nb.COLOURS))
+    small, everywhere, ways = F.avg_pool2d(originals, 4), torch.ones(1, 1, 256, 256), {}
+    for name, way in {"bicubic": lambda x: nb.enlarged_by(x, "BICUBIC"), "Lanczos": nb.enlarged_by,
+                      "second stage, 1 step": lambda x: nb.upscale(x, steps=1, model=upscaler),
+                      "second stage, 8 steps": lambda x: nb.upscale(x, model=upscaler)}.items():
+        begun = time.time()
+        filled = torch.cat([way(x) for x in small.split(10)])
+        seconds = (time.time() - begun) / len(small)
+        far = torch.cat([nb.perceptual_distance(judge, a, b) for a, b in
+                         zip(filled.split(10), originals.split(10), strict=True)])
+        ways[name] = {"psnr": nb.hole_psnr(filled, originals, everywhere.expand(len(filled), -1, -1, -1)),
+                      "perceptual": far.mean().item(), "seconds": seconds}
+        print(name, ways[name], flush=True)
+    return {"ways": ways, "samples": len(small), "upscaler": nb.fingerprint(upscaler.state_dict())[:12]}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = {"guidance": evaluate_guidance, "anagrams": evaluate_anagrams, "hybrids": evaluate_hybrids,
+             "upscale": evaluate_upscale}
+    parser.add_argument("--part", nargs="*", default=list(parts), choices=list(parts))
+    parser.add_argument("--pairs", type=int, default=50)
+    arguments = parser.parse_args()
+    data, judge, model = nb.EmojiData(), nb.load_model("emoji_judge"), nb.load_model("emoji")
+    weights = nb.fingerprint([model.state_dict(), nb.load_model("draft", "cpu").state_dict()])[:12]
+    for part in arguments.part:
+        figures = {**parts[part](data, judge, model, arguments.pairs), "weights": weights, **machine()}
+        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        write_results("editing", {**results.get("editing", {}), part: figures})
