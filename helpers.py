@@ -16,8 +16,8 @@ import types
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import PIL.Image
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
@@ -123,8 +123,8 @@ def show_captioned(images, captions, columns=8, title=None, scale=1.15, width=17
 def to_picture(images, columns=None, zoom=1):
     """Images [B, C, H, W] in [0, 1] as one grid, as a PIL image; zoom: pixels a pixel."""
     grid = (to_grid(images, columns) * 255).round().byte()
-    picture = Image.fromarray(grid.permute(1, 2, 0).numpy() if len(grid) == 3 else grid[0].numpy())
-    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+    picture = PIL.Image.fromarray(grid.permute(1, 2, 0).numpy() if len(grid) == 3 else grid[0].numpy())
+    return picture.resize((picture.width * zoom, picture.height * zoom), PIL.Image.Resampling.NEAREST)
 
 
 def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2, colours=16):
@@ -135,7 +135,7 @@ def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2, colours=
     """
     if not frames:
         raise ValueError("a GIF needs at least one frame")
-    pictures = [to_picture(frame, columns, zoom).quantize(colours, dither=Image.Dither.NONE)
+    pictures = [to_picture(frame, columns, zoom).quantize(colours, dither=PIL.Image.Dither.NONE)
                 for frame in frames]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -160,6 +160,8 @@ def test_the_measured_weights_are_those_that_are_shipped():
     assert {part["weights"] for part in results["editing"].values()} == {shipped}
     upscaler = nb.fingerprint(nb.load_model("upscaler", "cpu").state_dict())[:12]
     assert results["editing"]["upscale"]["upscaler"] == upscaler
+    animals = nb.fingerprint(nb.load_model("animals", "cpu").state_dict())[:12]
+    assert results["animals"]["shipped"]["weights"] == animals
 
 
 def test_shipped_weights_are_finished_runs_of_their_recipes():

@@ -41,7 +41,7 @@ def table(results):
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights)",
                  f"{speed['ratio']:.0f} times as many pictures a second")]
-    rows[7:7] = editing_rows(results["editing"])
+    rows[7:7] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
     devices |= {peers["device"], results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
@@ -49,6 +49,19 @@ def table(results):
         sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
     where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
     return f"{text}\n\n{fills_table(results['emoji']['inpaint'])}\n\n{peers_table(peers)}\n\n{where}"
+
+
+def animal_rows(animals):
+    """The rows of the animals: pairs (what, measured)."""
+    shipped, rows = animals["shipped"], []
+    rows.append((f"Animals of {shipped['pictures']} pictures in five classes: class as asked ({shipped['samples']} "
+                 f"samples; the pictures themselves {shipped['judge_on_real']:.0%}) / copies of a training picture",
+                 f"{shipped['top1']:.0%} / {shipped['copies']:.0%}"))
+    if "photographs" in animals:
+        p = animals["photographs"]
+        rows.append((f"From the command line on {p['pictures']} real photographs, {p['steps']:,} steps: the nearest "
+                     "photograph is of the class / copies", f"{p['nearest_of_class']:.0%} / {p['copies']:.0%}"))
+    return rows
 
 
 def emoji_rows(emoji):
