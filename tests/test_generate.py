@@ -124,9 +124,15 @@ def test_an_unknown_method_is_refused(model, method):
 def test_kept_frames_show_the_way_from_noise_to_samples():
     torch.manual_seed(0)
     model = nb.build_model({**TINY, "schedule": ["cosine", 100]}).eval()  # they are 100 steps apart
-    frames = nb.kept_frames(model)
-    assert frames.dtype == torch.uint8
-    assert frames.shape[1:] == (40, 1, 28, 28)
-    assert torch.equal(frames, nb.kept_frames(model))
-    noise = frames[0].float() / 127.5 - 1  # standard normal noise, cut off at -1 and 1: variance 0.516
+    kept = nb.kept_frames(model)
+    assert kept.dtype == torch.uint8
+    assert kept.shape == (11, 40, 1, 28, 14)
+    assert torch.equal(kept, nb.kept_frames(model))
+    assert torch.equal(kept[[0, 10]], nb.kept_frames(model, frames=2))
+    frames = nb.unpacked(kept)
+    assert frames.shape == (11, 40, 1, 28, 28)
+    assert not torch.equal(frames[-1], frames[-2])
+    start = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert (frames[0] - nb.to_image_range(start)).abs().max() <= 0.5 / 15 + 1e-6
+    noise = frames[0] * 2 - 1  # standard normal noise, cut off at -1 and 1: variance 0.516
     assert noise.var().item() == pytest.approx(0.516, abs=0.01)

@@ -386,13 +386,3 @@ def test_a_run_killed_at_random_moments_is_the_undisturbed_run(tmp_path, whole, 
 def test_two_pixels_of_a_byte_are_unpacked_in_their_order():
     kept = torch.tensor([[[0x0F, 0x5A]]], dtype=torch.uint8)
     assert torch.allclose(nb.unpacked(kept), torch.tensor([[[0, 15, 5, 10]]]) / 15)
-
-
-def test_kept_frames_begin_with_noise_and_end_with_the_sample():
-    torch.manual_seed(0)
-    model = nb.build_model({**TINY, "schedule": ["cosine", 200]}).eval()
-    frames = nb.unpacked(nb.kept_frames(model, guidance=1.0))
-    assert frames.shape == (11, 40, 1, 28, 28)
-    noise = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    assert (frames[0] - nb.to_image_range(noise)).abs().max() <= 0.5 / 15 + 1e-6
-    assert not torch.equal(frames[-1], frames[-2])
