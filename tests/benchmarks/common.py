@@ -45,3 +45,20 @@ def digits(model, labels, size=250, **options):
     """generate_digits in batches, each with its own seed (0, 1, ...), in [-1, 1]: float32 [N, 1, 28, 28]."""
     parts = [nb.generate_digits(part, seed=i, model=model, **options) for i, part in enumerate(labels.split(size))]
     return nb.to_model_range(torch.cat(parts))
+
+
+def digit_run(steps, loss="l2", drop=0.1, **changes):
+    """Train the digit recipe from nothing for `steps`, the learning rate constant: (last, averaged network, losses).
+
+    loss, drop: of `diffusion_loss`; changes: of the recipe's settings. Weights, batches and noise are those of seed 0.
+    """
+    r, (images, labels) = nb.recipe("digits"), nb.load_mnist()
+    torch.manual_seed(0)
+    model = nb.build_model(r["info"]).to(nb.default_device(), memory_format=torch.channels_last)
+    run, schedule = nb.Run(model), nb.Schedule(*r["info"]["schedule"])
+    batch_loss = nb.diffusion_loss(images, labels, schedule, r["info"]["target"], loss, drop)
+    settings = {**r["settings"], "decay": "constant", **changes}
+    for step in nb.training_steps(model, batch_loss, len(images), run, **settings):
+        if step == steps:
+            break
+    return model.eval(), nb.averaged(model, run), run.losses

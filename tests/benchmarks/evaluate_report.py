@@ -17,7 +17,7 @@ import json
 import time
 
 import torch
-from common import RESULTS, digits, labels_like_the_data, machine, nb, write_results
+from common import RESULTS, digit_run, digits, labels_like_the_data, machine, nb, write_results
 
 
 def quality(model, judge, real, asked):
@@ -26,19 +26,6 @@ def quality(model, judge, real, asked):
     features = nb.in_batches(judge.features, plain.to(next(judge.parameters()).device))
     return {"accuracy_guidance_2": nb.accuracy(judge, guided, asked),
             "distance": nb.frechet_distance(features, real)}
-
-
-def run_of(steps, loss="l2", ema=0.999, **changes):
-    """Train the digit recipe from nothing for `steps`; returns (last weights, averaged weights, losses)."""
-    r, (images, labels) = nb.recipe("digits"), nb.load_mnist()
-    torch.manual_seed(0)
-    model = nb.build_model(r["info"]).to(nb.default_device(), memory_format=torch.channels_last)
-    run, settings = nb.Run(model, ema), {**r["settings"], "decay": "constant", **changes}
-    batch_loss = nb.diffusion_loss(images, labels, nb.Schedule(*r["info"]["schedule"]), r["info"]["target"], loss)
-    for step in nb.training_steps(model, batch_loss, len(images), run, **settings):
-        if step == steps:
-            break
-    return model.eval(), nb.averaged(model, run), run.losses
 
 
 def forward(options):
@@ -66,7 +53,7 @@ def learning_rates(options, steps=60):
     """Losses of the first steps at each learning rate, constant, without warm-up."""
     rows = []
     for lr in (1e-5, 2e-4, 2e-3, 2e-2, 1e-1):
-        losses = run_of(steps, lr=lr, warmup=0)[2]
+        losses = digit_run(steps, lr=lr, warmup=0)[2]
         rows.append({"lr": lr, "losses": losses, "last": sum(losses[-10:]) / 10})
         print(f"learning rate {lr:g}: {rows[-1]['last']:.3f}", flush=True)
     return {"steps": steps, "rows": rows, "batch": nb.recipe("digits")["settings"]["batch_size"]}
@@ -77,7 +64,7 @@ def losses(options, steps=150, samples=200):
     judge, asked, rows = nb.shipped("digit_classifier"), labels_like_the_data(samples), {}
     real = nb.in_batches(judge.features, nb.load_mnist()[0].to(next(judge.parameters()).device))
     for name in ("l2", "l1"):
-        last, average, _ = run_of(steps, name, warmup=50)
+        last, average, _ = digit_run(steps, name, warmup=50)
         rows[name] = {"last": quality(last, judge, real, asked), "averaged": quality(average, judge, real, asked)}
         print(name, rows[name], flush=True)
     return {"steps": steps, "samples": samples, "rows": rows}

@@ -10,22 +10,9 @@ import argparse
 import time
 
 import torch
-from common import ROOT, digits, labels_like_the_data, machine, nb, write_results
+from common import ROOT, digit_run, digits, labels_like_the_data, machine, nb, write_results
 
 from helpers import to_picture
-
-
-def run_of(steps, drop):
-    """(averaged network, the same with its last weights) after so many steps, the learning rate constant."""
-    r, (images, labels) = nb.recipe("digits"), nb.load_mnist()
-    torch.manual_seed(0)
-    model = nb.build_model(r["info"]).to(nb.default_device(), memory_format=torch.channels_last)
-    run, schedule = nb.Run(model), nb.Schedule(*r["info"]["schedule"])
-    batch_loss = nb.diffusion_loss(images, labels, schedule, r["info"]["target"], drop=drop)
-    for step in nb.training_steps(model, batch_loss, len(images), run, **{**r["settings"], "decay": "constant"}):
-        if step == steps:
-            break
-    return nb.averaged(model, run), model.eval()
 
 
 def quality(model, judge, real, asked):
@@ -44,9 +31,9 @@ def main():
     options = parser.parse_args()
     begun, judge, asked = time.perf_counter(), nb.shipped("digit_classifier"), labels_like_the_data(options.samples)
     real = nb.in_batches(judge.features, nb.load_mnist()[0].to(next(judge.parameters()).device))
-    averaged, last = run_of(options.steps, 0.1)
+    last, averaged, _ = digit_run(options.steps)
     networks = {"as it should be": averaged, "last weights, not averaged": last,
-                "class never dropped": run_of(options.steps, 0.0)[0]}
+                "class never dropped": digit_run(options.steps, drop=0.0)[1]}
     rows, pictures = {}, []
     for name, model in networks.items():
         rows[name] = quality(model, judge, real, asked)
