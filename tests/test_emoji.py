@@ -431,19 +431,63 @@ def test_the_drafts_loss_is_its_error_on_whole_still_pictures(data):
     assert 0 < heard.count("") < len(heard) / 2
 
 
-def test_drafts_are_blended_for_half_of_the_pictures_by_up_to_a_half():
-    drafts = torch.arange(1000.0)[:, None, None, None].expand(1000, 3, 2, 2)
-    share = ((nb.blended(drafts, seeded()) - drafts) / (drafts.roll(1, 0) - drafts))[:, 0, 0, 0]
-    assert share.min() >= 0
-    assert 0.45 < share.max() <= 0.5001
-    assert abs((share > 0).float().mean() - 0.5) < 0.07
+def test_the_painters_glyphs_come_in_three_sizes_and_are_never_moved(data):
+    pictures, captions = nb.emoji_batch(data, torch.full((300,), 7), seeded(5))
+    said = nb.caption(data.names[data.train[7]], "blue")
+    drawn = {tuple(x.flatten().tolist()) for x, c in zip(pictures, captions, strict=True) if said in c}
+    blue = data.palette[list(nb.COLOURS).index("blue")][None]
+    sizes = [nb.to_model_range(nb.over(data.glyphs[data.train[7], i][None], blue))[0] for i in range(3)]
+    assert drawn == {tuple(x.flatten().tolist()) for x in sizes}
 
 
-def test_a_painter_without_a_draft_works(data):
-    info = {**TINY, "config": {**TINY["config"], "draft": False}}
+def test_a_training_caption_is_its_own_nearest(data):
+    for i in data.train[::7].tolist():
+        for form in range(3):
+            said = nb.caption(data.names[i], "orange", form)
+            assert nb.nearest_caption(said) == nb.caption(data.names[i], "orange"), said
+    names, vectors = nb.known_subjects()
+    assert set(names).isdisjoint(data.names[i] for i in data.held_out)
+    assert len(names) == len(data.train) + 10
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(names)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("prompt", "nearest"), [
+    ("", ""), (" ", " "), ("on a red background", "on a red background"), ("a kitten", "a cat"),
+    ("a kitten on an orange background", "a cat on an orange background"), ("A CAT", "a cat"),
+    ("A Penguin on a Pink background.", "a penguin on a pink background"),
+    ("handwritten seven", "a handwritten seven"), ("a background", None), ("yacht " * 5000, None), ("企鹅", None)])
+def test_a_prompt_is_read_as_the_nearest_caption(prompt, nearest):
+    found = nb.nearest_caption(prompt)
+    if nearest is None:  # whatever it is, it is a caption of training
+        assert any(found == nb.caption(name) for name in nb.known_subjects()[0])
+    else:
+        assert found == nearest
+
+
+def test_only_the_draft_is_that_of_the_nearest_caption():
+    text, words = encode(["a kitten on a blue background"]), nb.text_encoder()(["a kitten on a blue background"])
+    assert torch.equal(text.tokens, words.tokens)
+    assert torch.equal(text.pooled, words.pooled)
+    assert torch.equal(text.draft, encode(["a cat on a blue background"]).draft)
+
+
+def test_attention_is_that_of_torch():
+    torch.manual_seed(0)
+    layer, x, text = nb.Attention(64, 384), torch.randn(2, 64, 4, 4), nb.text_encoder()(["a cat", "a very old clock"])
+    torch.nn.init.normal_(layer.out.weight)
+    places = layer.norm(x).flatten(2).transpose(1, 2)
+    q, (k, v) = layer.split(layer.q(places)), (layer.split(part) for part in layer.kv(text.tokens).chunk(2, 2))
+    h = F.scaled_dot_product_attention(q, k, v, attn_mask=text.keep[:, None, None]).transpose(1, 2).flatten(2)
+    assert torch.allclose(layer(x, text), x + layer.out(h).transpose(1, 2).unflatten(2, (4, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["draft", "glance"])
+def test_a_painter_without_a_part_works(data, missing):
+    info = {**TINY, "config": {**TINY["config"], missing: False}}
     torch.manual_seed(0)
     model = nb.build_model(info)
-    nb.emoji_loss(data, nb.text_encoder(), model.schedule)(model, torch.arange(4), seeded()).backward()
+    text = nb.read_prompts if missing == "glance" else nb.text_encoder()
+    nb.emoji_loss(data, text, model.schedule)(model, torch.arange(4), seeded()).backward()
     assert nb.text_to_image("a cat", steps=2, model=model.eval()).shape == (1, 3, 64, 64)
 
 

@@ -44,6 +44,11 @@ def evaluate_prompts(data, model, count):
     judge, digit_judge = nb.load_model("emoji_judge"), nb.load_model("digit_classifier")
     begun, sets, asked = time.time(), prompt_figures(data, model, count), nb.prompt_sets(data, count)
     seconds = (time.time() - begun) / sum(r["samples"] for r in sets.values())
+    nearest, nb.nearest_caption = nb.nearest_caption, str  # the draft reads the words as they are
+    for name, pictures in (("synonyms, drafted as they are", painted(asked["synonyms"], model)),
+                           ("the draft alone: synonyms, as they are", drafts(asked["synonyms"]))):
+        sets[name] = nb.judged(pictures, asked["synonyms"], judge, digit_judge)
+    nb.nearest_caption = nearest
     sets |= {f"the draft alone: {name}": nb.judged(drafts(asked[name]), asked[name], judge, digit_judge)
              for name in asked}
     asked = asked["seen"]
@@ -157,7 +162,7 @@ def evaluate_curve(data, paths, count):
         points.append(known.get(weights) or {"pictures": pictures, "weights": weights,
                                              "sets": prompt_figures(data, model, count)})
         print(pictures, {name: round(r["top1"], 3) for name, r in points[-1]["sets"].items()}, flush=True)
-    return {"points": points, "samples": count}
+    return {"points": sorted(points, key=lambda point: point["pictures"]), "samples": count}
 
 
 if __name__ == "__main__":

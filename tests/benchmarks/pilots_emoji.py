@@ -12,7 +12,7 @@ named    share of x_0 at t = T nearest to the glyph asked for, among all glyphs 
 pairs    the same for held-out pairs of glyph and colour
 fill     squared error of x_0 in holes of held-out glyphs without a prompt, summed over the five noise levels
 
-Two to three minutes each on two cores; one seed: small differences are chance. Writes `emoji_pilots` into
+One to three minutes each on two cores; one seed: small differences are chance. Writes `emoji_pilots` into
 report/results.json, one entry a run.
 """
 
@@ -27,21 +27,27 @@ from torch import nn
 LEVELS = (0.03, 0.1, 0.3, 1, 3)  # sqrt(alpha_bar / (1 - alpha_bar))
 PILOTS = {
     "as shipped": {},
-    "drafts never blended": {"loss": {"blend": 0.0}},
+    "without the glance": {"glance": False},
+    "glyphs moved": {"data": "moved"},
+    "one picture in six a digit": {"digits": 1 / 5},
     "captions dropped one time in ten also in fills": {"loss": {"drop": (0.1, 0.1)}},
     "without the draft": {"draft": False},
-    "without the draft, text unscaled": {"draft": False, "text_scale": 1.0},
-    "text unscaled": {"text_scale": 1.0},
     "v instead of x_0": {"target": "v"},
     "schedule without shift": {"shift": 1.0},
     "learning rate 5e-4": {"lr": 5e-4},
     "learning rate 2e-3": {"lr": 2e-3},
     "fold 2, one more level, 130 steps": {"fold": 2, "widths": [32, 64, 128, 256], "steps": 130},
-    "widths 96, 192, 384, 120 steps": {"widths": [96, 192, 384], "steps": 120},
     "text: pooled only": {"words": "pooled"},
     "text: learned embeddings": {"words": "learned"},
     "text: captions shuffled": {"words": "shuffled"},
 }
+
+
+class Moved(nb.EmojiData):
+    """The emoji, every training glyph shifted by up to a pixel."""
+
+    def picture(self, glyph, colour, generator=None, moved=True):
+        return super().picture(glyph, colour, generator)
 
 
 class LearnedText(nn.Module):
@@ -82,10 +88,10 @@ def reader(words, data):
     return text
 
 
-def train(model, loss, data, *, steps, ema=0.98, **settings):
-    """Run the project's loop and leave the averaged weights in the model."""
+def train(model, loss, n, *, steps, ema=0.98, **settings):
+    """Run the project's loop on n pictures and leave the averaged weights in the model."""
     run = nb.Run(model, ema)
-    for step in nb.training_steps(model, loss, len(data), run, epochs=1, epoch_pictures=steps * 32, batch_size=32,
+    for step in nb.training_steps(model, loss, n, run, epochs=1, epoch_pictures=steps * 32, batch_size=32,
                                   decay="trapezoid", **settings):
         print(f"\r{step} of {steps}   ", end="", flush=True)
     model.load_state_dict(run.ema.state)
@@ -99,7 +105,7 @@ def with_draft(text, data):
     if isinstance(text, nn.Module):
         draft.words = text  # so that it is trained too
     steps = settings["epochs"] * (len(data) // 32)
-    train(draft, nb.draft_loss(data, text), data, steps=steps, lr=settings["lr"], warmup=50)
+    train(draft, nb.draft_loss(data, text), len(data), steps=steps, lr=settings["lr"], warmup=50)
 
     @torch.no_grad()
     def read(prompts):
@@ -156,8 +162,9 @@ def figures(model, text, data):
     return result
 
 
-def pilot(data, *, steps=250, lr=1e-3, target="x_0", shift=2.0, words="tokens", loss=None, **config):
-    """Train one variant and return its figures. loss: options of `emoji_loss`; config: of `TextUNet`."""
+def pilot(data, *, steps=250, lr=1e-3, target="x_0", shift=2.0, words="tokens", digits=1, loss=None, **config):
+    """Train one variant and return its figures. digits: handwritten ones for each glyph; loss: options of `emoji_loss`;
+    config: of `TextUNet`."""
     info = nb.RECIPES["emoji"]["info"]
     info = {**info, "config": {**info["config"], **config}, "schedule": ["cosine", 1000, shift], "target": target}
     for form in range(3):  # encoded beforehand, so that the first run does not pay for all
@@ -167,7 +174,8 @@ def pilot(data, *, steps=250, lr=1e-3, target="x_0", shift=2.0, words="tokens", 
     text = with_draft(text, data) if config.get("draft", True) else text
     torch.manual_seed(0)
     model, begun = nb.build_model(info).to(memory_format=torch.channels_last), time.time()
-    train(model, nb.emoji_loss(data, text, model.schedule, target, **loss or {}), data, steps=steps, lr=lr, warmup=50)
+    n = len(data.train) + round(digits * len(data.train))
+    train(model, nb.emoji_loss(data, text, model.schedule, target, **loss or {}), n, steps=steps, lr=lr, warmup=50)
     seconds = time.time() - begun
     # the shuffled run is asked with the captions as they are: it has learned no tie, so none can be found
     if words == "shuffled":
@@ -183,10 +191,11 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if unknown := set(options.name) - set(PILOTS):
         parser.error(f"no pilot {sorted(unknown)}; there are {'; '.join(PILOTS)}")
-    data = nb.EmojiData()
-    data.train = data.train[::5]
     for name in options.name:
-        found = pilot(data, **PILOTS[name])
+        settings = dict(PILOTS[name])
+        data = Moved() if settings.pop("data", None) else nb.EmojiData()
+        data.train = data.train[::5]
+        found = pilot(data, **settings)
         results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
         known = results.get("emoji_pilots", {"runs": {}})
         write_results("emoji_pilots", {"levels": LEVELS, "glyphs": len(data.train),
