@@ -333,7 +333,9 @@ def test_a_notebook_that_was_not_run_is_noticed():
     ("## 8 Digits", "<h2>8 Digits</h2>"), ("a < b & **c**", "<p>a &lt; b &amp; <b>c</b></p>"),
     ("`x < 1 **y**`", "<p><code>x &lt; 1 **y**</code></p>"), ("$a_1 < **b**$", "<p>$a_1 &lt; **b**$</p>"),
     ("[a](#b) [c](https://d.e)", '<p>a <a href="https://d.e">c</a></p>'), ("<script>x</script>", "&lt;script&gt;"),
-    ("- a\n- b\n  c", "<ul><li>a</li><li>b\n  c</li></ul>"), ("1. a\n2. b", "<ul><li>a</li><li>b</li></ul>"),
+    ("- a\n- b\n  c", "<ul><li>a</li><li>b\n  c</li></ul>"), ("1. a\n2. b", "<ol><li>a</li><li>b</li></ol>"),
+    ("*Predict: is $a * b$ or `*c*` **more**?* 2 * 3 * 4",
+     "<p><em>Predict: is $a * b$ or <code>*c*</code> <b>more</b>?</em> 2 * 3 * 4</p>"),
     ("| a | $\\|b\\|$ |\n|---|---|\n| c | d |", "<tr><td>a</td><td>$\\|b\\|$</td></tr><tr><td>c</td><td>d</td></tr>"),
     ("a\n\n<details><summary>q</summary>\n\nb\n\n</details>\n\nc", "<p>a</p>\n<p>c</p>"), ("", "")])
 def test_markdown_becomes_html(text, page):

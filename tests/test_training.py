@@ -178,6 +178,12 @@ def test_the_courses_own_sizes_have_files_of_their_own(tmp_path, monkeypatch, di
     assert sorted(p.name for p in (tmp_path / "training").iterdir()) == ["digits.pt", "digits_time_course.pt"]
 
 
+def test_the_courses_own_sizes_are_not_shipped_and_the_message_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(nb, "MODELS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="digits_time_course.pt.*TRAIN"):
+        nb.get_model("digits_time", course=True)
+
+
 def test_recipes_describe_networks_that_exist():
     for name in nb.RECIPES:
         for course in (False, True):

@@ -26,7 +26,8 @@ SIGMAS = (1.0, 2.0, 3.0, 4.0)
 def seen(judge, pictures, asked, other=None):
     """What the judge sees, as bool tensors [N]: the glyph asked for is its first name, is one of its first five names,
     and is likelier than `other`, the pair's other glyph."""
-    logits = nb.in_batches(lambda x: judge(x)[0], nb.to_model_range(pictures))
+    device = next(judge.parameters()).device
+    logits = nb.in_batches(lambda x: judge(x)[0], nb.to_model_range(pictures).to(device)).cpu()
     top, row = logits.topk(5, 1).indices, torch.arange(len(asked))
     likelier = None if other is None else logits[row, asked] > logits[row, other]
     return top[:, 0] == asked, (top == asked[:, None]).any(1), likelier

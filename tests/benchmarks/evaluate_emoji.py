@@ -1,13 +1,14 @@
 """Full-size figures of the painter: python tests/benchmarks/evaluate_emoji.py [--part ...] [--samples 1000]
 
 prompts   what a judge sees of what was asked: seen captions, held-out pairs, synonyms, digits by words
+settings  the same over guidance and over steps, on another draw of captions than `prompts`
 inpaint   fills of held-out glyphs beside classical ones, replacement and RePaint, by bins of hole ratio
 guidance  fills of glyphs of training with their name as prompt, at several guidances
 copies    nearest over second-nearest distance to the training glyphs
 curve     `prompts` in small on earlier states of the same training run: --states files, in models/training's format;
           states that were measured before, on as many prompts, are not measured again
-All at 20 steps, guidance 3, first seeds. Results go to report/results.json under "emoji"; each part takes minutes on
-two cores.
+All at 20 steps and guidance 3 where nothing else is said, first seeds. Results go to report/results.json under
+"emoji"; each part takes minutes on two cores.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from common import RESULTS, machine, nb, write_results
 BINS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6))
 
 
-def painted(asked, model, size=100):
+def painted(asked, model, size=100, **options):
     """First samples of each prompt, in batches with the seeds 0, 1, ...: [N, 3, 64, 64] in [0, 1]."""
     prompts = [prompt for prompt, *_ in asked]
-    return torch.cat([nb.text_to_image(prompts[i : i + size], seed=i // size, model=model)
+    return torch.cat([nb.text_to_image(prompts[i : i + size], seed=i // size, model=model, **options)
                       for i in range(0, len(prompts), size)])
 
 
@@ -61,6 +62,20 @@ def evaluate_prompts(data, model, count):
             "real_digits": (read == labels[:1000]).float().mean().item(), "guidance": 3.0, "steps": 20,
             "chance": {"subject": 1 / len(data.names), "colour": 1 / len(nb.COLOURS)},
             "synonyms": len({prompt for prompt, *_ in nb.prompt_sets(data, count)["synonyms"]})}
+
+
+def evaluate_settings(data, model, count):
+    """{"guidance", "steps": rows of top1 of seen captions and digits}, the other setting as in `prompts`."""
+    judges = nb.load_model("emoji_judge"), nb.load_model("digit_classifier")
+    sets, result = nb.prompt_sets(data, count, seed=1), {"samples": count}
+    for setting, values in (("guidance", (1.0, 2.0, 3.0, 4.5, 6.0, 8.0)), ("steps", (5, 10, 20, 50, 100))):
+        result[setting] = []
+        for value in values:
+            row = {name: nb.judged(painted(sets[name], model, **{setting: value}), sets[name], *judges)["top1"]
+                   for name in ("seen", "digits")}
+            result[setting].append({setting: value, **row})
+            print(result[setting][-1], flush=True)
+    return result
 
 
 def classical_fills(images, masks):
@@ -167,14 +182,15 @@ def evaluate_curve(data, paths, count):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="*", default=["prompts", "inpaint", "guidance", "copies"],
-                        choices=["prompts", "inpaint", "guidance", "copies", "curve"])
+    parser.add_argument("--part", nargs="*", default=["prompts", "settings", "inpaint", "guidance", "copies"],
+                        choices=["prompts", "settings", "inpaint", "guidance", "copies", "curve"])
     parser.add_argument("--samples", type=int, help="prompts of each set, pictures of each bin")
     parser.add_argument("--states", nargs="*", default=[], help="for curve: earlier states of the training run")
     arguments = parser.parse_args()
     data, model = nb.EmojiData(), nb.load_model("emoji")
     weights = nb.fingerprint([model.state_dict(), nb.load_model("draft", "cpu").state_dict()])[:12]
     parts = {"prompts": lambda: evaluate_prompts(data, model, arguments.samples or 1000),
+             "settings": lambda: evaluate_settings(data, model, arguments.samples or 300),
              "inpaint": lambda: evaluate_inpainting(data, model, arguments.samples or 50),
              "guidance": lambda: evaluate_fill_guidance(data, model, arguments.samples or 100),
              "copies": lambda: evaluate_copies(data, model, arguments.samples or 200),

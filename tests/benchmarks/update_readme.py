@@ -24,9 +24,9 @@ def table(results):
          f"({d['guided']['samples']:,} samples, guidance {d['guided']['guidance']:g}, {d['guided']['steps']} steps)",
          f"{d['guided']['accuracy']:.2%}"),
         ("The judge on the real test digits", f"{d['judge']['test_accuracy']:.2%}"),
-        (f"Fréchet distance, guidance 1, {d['frechet']['steps']} steps, {d['frechet']['samples']:,} samples "
-         f"(real test digits: {floor:.2f})",
-         f"{d['frechet']['distance']:.2f}, {d['frechet']['distance'] / floor:.2f} times the floor"),
+        (f"Fréchet distance, guidance 1, {d['frechet']['samples']:,} samples (real test digits: {floor:.2f}): "
+         + " / ".join(f"{r['steps']} steps of {r['method'].upper()}" for r in d["frechet"]["rows"]),
+         " / ".join(f"{r['distance']:.2f}, {r['distance'] / floor:.2f} times the floor" for r in d["frechet"]["rows"])),
         (f"The same on {d['steps']['samples']:,} samples, where chance moves it by several units: 20 steps of 2M / 20 "
          f"of DDPM / 1000 of DDPM / the best, {best['steps']} of {best['method'].upper()}",
          " / ".join(f"{r['distance']:.1f}" for r in (d["steps"]["2m_20"], ddpm, d["steps"]["ddpm_1000"], best))),
