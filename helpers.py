@@ -252,17 +252,17 @@ def draw_text_unet(widths, first=16):
         ax.text(n + 1, n - i + 0.06, "concat", ha="center", fontsize=7, color="grey")
     stage(n + 1, 0, f"ResBlock, self-attention, cross-attention\n{widths[-1]}x{first >> (n - 1)}x{first >> (n - 1)}",
           "#fff2cc")
-    stage(-0.7, n, "noisy picture (3),\nmask (1), visible (3)\nfold 4 x 4\n+ draft (3), fold 2 x 2\n"
+    stage(-1.0, n, "noisy picture (3),\nmask (1), visible (3)\nfold 4 x 4\n+ draft (3), fold 2 x 2\n"
                    "+ guess of the glance (3)\nconv + place", "#cfe2f3")
     stage(2 * n + 2.6, n, "conv, unfold:\n$\\hat x_0$, 3x64x64", "#cfe2f3")
-    chain = [(-0.7, n), *places, (n + 1, 0), *back[::-1], (2 * n + 2.6, n)]
+    chain = [(-1.0, n), *places, (n + 1, 0), *back[::-1], (2 * n + 2.6, n)]
     for a, b in zip(chain, chain[1:], strict=False):
         arrow(a, b)
     ax.text(0, 0.3, "prompt -> MiniLM (frozen)\ntokens: keys and values of\nevery cross-attention\n"
                     "mean of tokens + time + glance:\nscale and shift of every ResBlock\n"
                     "mean of tokens, two layers:\nthe draft, 3x32x32", ha="center", va="center", fontsize=8,
             color="tab:purple", bbox={**box, "fc": "white", "ec": "tab:purple"})
-    ax.set(xlim=(-1.5, 2 * n + 3.3), ylim=(-0.4, n + 0.5))
+    ax.set(xlim=(-1.9, 2 * n + 3.3), ylim=(-0.4, n + 0.5))
     ax.set_title("The second U-Net", fontsize=10)
     ax.axis("off")
     return ax
