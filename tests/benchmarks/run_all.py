@@ -10,8 +10,11 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from common import ROOT, machine, write_results
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "report" / "evaluate"))
+
+from common import ROOT, machine, write_results  # noqa: E402
 
 
 def execute(name):
@@ -30,7 +33,8 @@ def main():
     figures["diffusion_assignment"] = {"seconds": execute("diffusion_assignment.ipynb")}
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB on Linux, bytes on macOS
     figures["peak_memory_mib"] = peak / (2**20 if sys.platform == "darwin" else 2**10)
-    write_results("run_all", {**figures, "machine": machine()})
+    for part, value in {**figures, "machine": machine()}.items():
+        write_results("run_all", part, value)
     print(figures)
 
 

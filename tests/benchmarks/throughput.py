@@ -11,11 +11,16 @@ report/results.json. Needs tests/benchmarks/requirements.txt.
 
 import argparse
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import torch
-from common import machine, nb, write_results
 from diffusers import UNet2DConditionModel
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "report" / "evaluate"))
+
+from common import machine, nb, write_results  # noqa: E402
 
 
 def theirs(widths):
@@ -35,19 +40,22 @@ def nearest_peer(weights):
     return theirs(min(widths, key=lambda w: abs(sizes[w] - weights)))
 
 
-def race(ours, options, device):
-    """Train `ours` and its peer in turns; a dict of pictures a second, their ratio, and numbers of weights."""
+def race(model, options, device):
+    """Train the network of `model` and its peer in turns: pictures a second, their ratio, and numbers of weights."""
+    ours = model.net
     peer = nearest_peer(nb.count_parameters(ours))
-    text = nb.read_prompts(["a penguin on a pink background"] * options.batch).to(device)
+    with torch.no_grad():
+        text = model.reader(["a penguin on a pink background"] * options.batch).to(device)
     x = torch.randn(options.batch, 3, 64, 64, device=device)
     mask, t = torch.ones_like(x[:, :1]), torch.rand(options.batch, device=device)
 
     def our_loss():
-        return ours(x, t, text).float().square().mean()
+        return ours(x, t, nb.Condition(text=text)).float().square().mean()
 
     def their_loss():
         inputs = torch.cat([x, mask, torch.zeros_like(x)], 1)
-        return peer(inputs, 1000 * t, text.tokens, encoder_attention_mask=text.keep).sample.float().square().mean()
+        said = peer(inputs, 1000 * t, text.tokens, encoder_attention_mask=text.keep).sample
+        return said.float().square().mean()
 
     contestants = {"ours": (ours, our_loss), "diffusers": (peer, their_loss)}
     seconds, optimisers = {name: [] for name in contestants}, {}
@@ -77,9 +85,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
     torch.manual_seed(0)
-    result = race(nb.build_model(nb.RECIPES["emoji"]["info"]), options, nb.default_device())
+    result = race(nb.load_model("emoji"), options, nb.default_device())
     print(result, flush=True)
-    write_results("throughput", {**result, "batch": options.batch, "rounds": options.rounds, **machine()})
+    for part, value in {**result, "batch": options.batch, "rounds": options.rounds, **machine()}.items():
+        write_results("throughput", part, value)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ BEGIN, END = "<!-- results: written by tests/benchmarks/update_readme.py -->", "
 
 def table(results):
     """The README's table of results, as Markdown, from the content of results.json."""
-    d, run, peers = results["digits"], results["run_all"], results["peers"]
+    d, run = results["digits"], results["run_all"]
     best = min(d["steps"]["rows"], key=lambda r: r["distance"])
-    ddpm = next(r for r in d["steps"]["rows"] if (r["method"], r["steps"]) == ("ddpm", 20))
+    named = {(r["method"], r["steps"]): r["distance"] for r in d["steps"]["rows"]}
     floor, machine = d["judge"]["floor"][str(d["frechet"]["samples"])], run["machine"]
     rows = [
         ("Guided digits read as asked by the judge "
@@ -28,8 +28,8 @@ def table(results):
          + " / ".join(f"{r['steps']} steps of {r['method'].upper()}" for r in d["frechet"]["rows"]),
          " / ".join(f"{r['distance']:.2f}, {r['distance'] / floor:.2f} times the floor" for r in d["frechet"]["rows"])),
         (f"The same on {d['steps']['samples']:,} samples, where chance moves it by several units: 20 steps of 2M / 20 "
-         f"of DDPM / 1000 of DDPM / the best, {best['steps']} of {best['method'].upper()}",
-         " / ".join(f"{r['distance']:.1f}" for r in (d["steps"]["2m_20"], ddpm, d["steps"]["ddpm_1000"], best))),
+         f"of DDPM / the best, {best['steps']} of {best['method'].upper()}",
+         f"{named['2m', 20]:.1f} / {named['ddpm', 20]:.1f} / {best['distance']:.1f}"),
         ("One digit of a large batch, 20 steps, guided", f"{1000 * d['guided']['seconds_per_sample']:.0f} ms"),
         ("The whole notebook, weights loaded",
          f"{run['diffusion_assignment']['seconds'] / 60:.1f} minutes, "
@@ -44,11 +44,11 @@ def table(results):
     rows[7:7] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
-    devices |= {peers["device"], results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
+    devices |= {results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
     if len(devices) > 1:
         sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
     where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
-    return f"{text}\n\n{fills_table(results['emoji']['inpaint'])}\n\n{peers_table(peers)}\n\n{where}"
+    return f"{text}\n\n{fills_table(results['emoji']['inpaint'])}\n\n{where}"
 
 
 def animal_rows(animals):
@@ -112,17 +112,6 @@ def fills_table(inpaint):
     return (f"Fills of holes in glyphs never trained on, no prompt, {inpaint['pictures_a_bin']} pictures in each "
             "bin of hole ratio: hole PSNR in dB / SSIM in the hole's bounding box / perceptual distance in the judge's "
             "features (less is better):\n\n" + "\n".join(lines))
-
-
-def peers_table(peers):
-    """Our training beside two peers', as Markdown."""
-    rows = ["| Ours / peer | pictures/s in training | seconds a sample |", "|---|---|---|"]
-    for name, r in peers["ratios_ours_over_peer"].items():
-        rows.append(f"| {name} | {r['pictures_per_second']:.1f} | {r['seconds_per_100_samples']:.2f} |")
-    return (f"Beside two peers on the same digits and machine, {peers['minutes']:g} minutes of training each, without "
-            "classes. The peers' networks are larger and made for longer training, and in these minutes none draws "
-            "digits yet, so only the speed is compared; "
-            "`tests/benchmarks/peers.py` says what is equal and what is not.\n\n" + "\n".join(rows))
 
 
 def main():

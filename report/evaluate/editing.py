@@ -1,4 +1,4 @@
-"""Editing, judged: python tests/benchmarks/evaluate_editing.py [--part ...] [--pairs 50]
+"""Editing, judged: python report/evaluate/editing.py [--part ...] [--pairs 50]
 
 guidance   subject right and distance of two samples, at guidance 1, 3 and 6
 anagrams   both prompts of a pair seen by the judge, each in its view: every view on pairs of any names, and upside down
@@ -11,23 +11,23 @@ under "editing", the pairs that were recognised among them; twenty minutes on tw
 """
 
 import argparse
-import json
 import re
 import time
 
+import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
-from common import RESULTS, machine, nb, write_results
+from common import RESULTS, machine, nb, weights_of, write_results
+from judges import hole_psnr, in_batches, load_judge, perceptual_distance
 
 SIGMAS = (1.0, 2.0, 3.0, 4.0)
 
 
-@torch.no_grad()
 def seen(judge, pictures, asked, other=None):
     """What the judge sees, as bool tensors [N]: the glyph asked for is its first name, is one of its first five names,
     and is likelier than `other`, the pair's other glyph."""
-    device = next(judge.parameters()).device
-    logits = nb.in_batches(lambda x: judge(x)[0], nb.to_model_range(pictures).to(device)).cpu()
+    logits = in_batches(lambda x: judge(x)[0], nb.to_model_range(pictures))
     top, row = logits.topk(5, 1).indices, torch.arange(len(asked))
     likelier = None if other is None else logits[row, asked] > logits[row, other]
     return top[:, 0] == asked, (top == asked[:, None]).any(1), likelier
@@ -45,9 +45,9 @@ def evaluate_guidance(data, judge, model, count):
     glyphs = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: 2 * count]]
     prompts, rows = captions_of(data, glyphs), []
     for guidance in (1.0, 3.0, 6.0):
-        a, b = (nb.text_to_image(prompts, guidance=guidance, seed=seed, model=model) for seed in (0, 1))
+        a, b = (nb.text_to_image(prompts, guidance=guidance, seed=seed, model=model) for seed in (0, 10_000))
         rows.append({"guidance": guidance, "top1": share(torch.cat([seen(judge, x, glyphs)[0] for x in (a, b)])),
-                     "diversity": nb.perceptual_distance(judge, a, b).mean().item()})
+                     "diversity": perceptual_distance(judge, a, b).mean().item()})
         print(rows[-1], flush=True)
     return {"rows": rows, "prompts": len(prompts)}
 
@@ -97,34 +97,42 @@ def evaluate_hybrids(data, judge, model, count):
     return {"sigmas": sigmas, "pairs": count, "steps": 50, "guidance": 3.0}
 
 
+def enlarged_by(images, name):
+    """Pictures [B, 3, H, W] in [0, 1] at four times the side, by one of Pillow's filters."""
+    filter, size = PIL.Image.Resampling[name], (4 * images.shape[3], 4 * images.shape[2])
+    pictures = [PIL.Image.fromarray(x) for x in (images * 255).round().byte().permute(0, 2, 3, 1).numpy()]
+    large = np.stack([np.asarray(picture.resize(size, filter)) for picture in pictures])
+    return torch.from_numpy(large).permute(0, 3, 1, 2).float() / 255
+
+
 def evaluate_upscale(data, judge, model, count):
-    large, upscaler = nb.LargeEmoji(data), nb.load_model("upscaler")
-    originals = large.pictures(data.held_out, torch.arange(len(data.held_out)) % len(nb.COLOURS))
-    small, everywhere, ways = F.avg_pool2d(originals, 4), torch.ones(1, 1, 256, 256), {}
-    for name, way in {"bicubic": lambda x: nb.enlarged_by(x, "BICUBIC"), "Lanczos": nb.enlarged_by,
+    upscaler, colours = nb.load_model("upscaler"), torch.arange(len(data.held_out)) % len(nb.COLOURS)
+    originals = nb.over(nb.large_glyphs()[data.held_out], data.palette[colours])
+    small, everywhere, ways = F.avg_pool2d(originals, 4), torch.ones(len(originals), 1, 256, 256), {}
+    for name, way in {"bicubic": lambda x: enlarged_by(x, "BICUBIC"), "Lanczos": lambda x: enlarged_by(x, "LANCZOS"),
                       "second stage, 1 step": lambda x: nb.upscale(x, steps=1, model=upscaler),
                       "second stage, 8 steps": lambda x: nb.upscale(x, model=upscaler)}.items():
         begun = time.time()
-        filled = torch.cat([way(x) for x in small.split(10)])
+        large = torch.cat([way(x) for x in small.split(10)])
         seconds = (time.time() - begun) / len(small)
-        far = torch.cat([nb.perceptual_distance(judge, a, b) for a, b in
-                         zip(filled.split(10), originals.split(10), strict=True)])
-        ways[name] = {"psnr": nb.hole_psnr(filled, originals, everywhere.expand(len(filled), -1, -1, -1)),
-                      "perceptual": far.mean().item(), "seconds": seconds}
+        far = torch.cat([perceptual_distance(judge, a, b) for a, b in
+                         zip(large.split(10), originals.split(10), strict=True)])
+        ways[name] = {"psnr": hole_psnr(large, originals, everywhere), "perceptual": far.mean().item(),
+                      "seconds": seconds}
         print(name, ways[name], flush=True)
-    return {"ways": ways, "samples": len(small), "upscaler": nb.fingerprint(upscaler.state_dict())[:12]}
+    return {"ways": ways, "samples": len(small), "upscaler": weights_of(upscaler)}
 
+
+PARTS = {"guidance": evaluate_guidance, "anagrams": evaluate_anagrams, "hybrids": evaluate_hybrids,
+         "upscale": evaluate_upscale}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"guidance": evaluate_guidance, "anagrams": evaluate_anagrams, "hybrids": evaluate_hybrids,
-             "upscale": evaluate_upscale}
-    parser.add_argument("--part", nargs="*", default=list(parts), choices=list(parts))
+    parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--pairs", type=int, default=50)
-    arguments = parser.parse_args()
-    data, judge, model = nb.EmojiData(), nb.load_model("emoji_judge"), nb.load_model("emoji")
-    weights = nb.fingerprint([model.state_dict(), nb.load_model("draft", "cpu").state_dict()])[:12]
-    for part in arguments.part:
-        figures = {**parts[part](data, judge, model, arguments.pairs), "weights": weights, **machine()}
-        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        write_results("editing", {**results.get("editing", {}), part: figures})
+    parser.add_argument("--results", default=RESULTS, help="the file to write")
+    options = parser.parse_args()
+    data, judge, model = nb.emoji_data(), load_judge("emoji_judge"), nb.load_model("emoji")
+    for part in options.part:
+        figures = PARTS[part](data, judge, model, options.pairs)
+        write_results("editing", part, {**figures, "weights": weights_of(model), **machine()}, options.results)

@@ -1,0 +1,123 @@
+"""The digit models' figures, by the project's own judge; writes `digits` into report/results.json.
+
+python report/evaluate/digits.py [--samples 10000] [--sweep 500] [--part guided frechet ...]
+
+Sample number i has the noise of seed i, none is left out. Fréchet distances are between the 64 features of the judge
+for the samples and for all 60,000 training digits; the floor is that of the 10,000 test digits. Small samples raise a
+Fréchet distance, so figures are compared only at equal numbers of samples.
+"""
+
+import argparse
+import time
+
+import torch
+from common import RESULTS, in_parts, machine, nb, weights_of, write_results
+from judges import accuracy, frechet_distance, in_batches, load_judge
+
+
+def samples(model, labels, **options):
+    """generate_digits for labels [N] in batches: float32 [N, 1, 28, 28] in [-1, 1]."""
+    def draw(a, b):
+        return nb.generate_digits(labels[a:b], seed=a, model=model, **options)
+
+    return nb.to_model_range(in_parts(len(labels), 250, draw))
+
+
+def labels_like_the_data(count):
+    """`count` labels in the proportions of the training set: a draw without replacement, int64 [count]."""
+    labels = nb.load_mnist()[1]
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:count]]
+
+
+def quality(judge, x, labels, real):
+    """Accuracy against the labels asked for, and Fréchet distance to the features `real`."""
+    return {"accuracy": accuracy(judge, x, labels), "distance": frechet_distance(in_batches(judge.features, x), real)}
+
+
+def evaluate_judge(judge, model, real, options):
+    """How good the judge is, and the floor of the Fréchet distance at several numbers of real pictures."""
+    x, labels = nb.load_mnist(train=False)
+    features = in_batches(judge.features, x)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    return {"test_accuracy": accuracy(judge, x, labels),
+            "floor": {str(n): frechet_distance(features[order[:n]], real)
+                      for n in sorted({options.sweep, options.samples, 10_000})}}
+
+
+def evaluate_guided(judge, model, real, options):
+    """Accuracy of guided samples, per digit, at guidance 2 and 20 steps of 2M."""
+    labels, begun = torch.arange(options.samples) % 10, time.perf_counter()
+    x = samples(model, labels, guidance=2.0, steps=20)
+    seconds = (time.perf_counter() - begun) / len(x)
+    return {"samples": len(x), "guidance": 2.0, "steps": 20, "accuracy": accuracy(judge, x, labels),
+            "per_digit": [accuracy(judge, x[labels == d], labels[labels == d]) for d in range(10)],
+            "seconds_per_sample": seconds}
+
+
+def evaluate_frechet(judge, model, real, options):
+    """Fréchet distance at guidance 1, labels in the data's proportions: 20 steps of 2M, the default, and 50 of DDPM."""
+    labels, rows = labels_like_the_data(options.samples), []
+    for method, steps in (("2m", 20), ("ddpm", 50)):
+        x = samples(model, labels, guidance=1, steps=steps, method=method)
+        rows.append({"method": method, "steps": steps, **quality(judge, x, labels, real)})
+    return {"samples": options.samples, **rows[0], "rows": rows}
+
+
+def evaluate_guidance(judge, model, real, options):
+    """Accuracy and Fréchet distance over guidance, 20 steps of 2M; accuracy means "read as asked", also at 0."""
+    labels = labels_like_the_data(options.sweep)
+    return {"samples": options.sweep, "rows": [
+        {"guidance": g, **quality(judge, samples(model, labels, guidance=g, steps=20), labels, real)}
+        for g in (0, 0.5, 1, 1.5, 2, 3, 5, 10)]}
+
+
+def evaluate_steps(judge, model, real, options):
+    """Fréchet distance and seconds a sample over methods and steps, guidance 1, same labels and first noise for all.
+
+    Five hundred steps for DDPM only: the other two solve an equation, and at a hundred steps they have solved it.
+    """
+    labels, rows = labels_like_the_data(options.sweep), []
+    counts = [(method, steps) for steps in (5, 10, 20, 50, 100) for method in ("ddpm", "ddim", "2m")]
+    for method, steps in [*counts, ("ddpm", 500)]:
+        begun = time.perf_counter()
+        x = samples(model, labels, guidance=1, steps=steps, method=method)
+        rows.append({"method": method, "steps": steps, "seconds_per_sample": (time.perf_counter() - begun) / len(x),
+                     **quality(judge, x, labels, real)})
+    return {"samples": options.sweep, "rows": rows}
+
+
+def evaluate_course(judge, model, real, options):
+    """The course's network beside ours: accuracy at guidance 1, 2 and 5, and Fréchet distance at guidance 1."""
+    labels, rows = labels_like_the_data(options.sweep), {}
+    nets = {"digits_class": nb.load_model("digits_class"), "digits": model}
+    for name, steps, method in (("digits_class", 100, "ddpm"), ("digits_class", 20, "2m"), ("digits", 20, "2m")):
+        row = {"trained": nb.describe(nets[name])}
+        for guidance in (1, 2, 5):
+            x = samples(nets[name], labels, guidance=guidance, steps=steps, method=method)
+            row[f"accuracy_guidance_{guidance}"] = accuracy(judge, x, labels)
+            if guidance == 1:
+                row["distance"] = frechet_distance(in_batches(judge.features, x), real)
+        rows[f"{name}, {method}, {steps} steps"] = row
+    return {"samples": options.sweep, "rows": rows}
+
+
+PARTS = {"judge": evaluate_judge, "guided": evaluate_guided, "frechet": evaluate_frechet, "guidance": evaluate_guidance,
+         "course": evaluate_course, "steps": evaluate_steps}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=10_000, help="for guided accuracy and the Fréchet distance")
+    parser.add_argument("--sweep", type=int, default=500, help="for the sweeps over guidance and steps")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--model", default="digits", help="a name in models/, or a path")
+    parser.add_argument("--key", default="digits", help="the key in results.json to write")
+    parser.add_argument("--results", default=RESULTS, help="the file to write")
+    options = parser.parse_args()
+    judge, model = load_judge("digit_classifier"), nb.load_model(options.model)
+    real = in_batches(judge.features, nb.load_mnist()[0])
+    for part in options.part:
+        begun = time.perf_counter()
+        figures = PARTS[part](judge, model, real, options)
+        print(part, figures, flush=True)
+        write_results(options.key, part, {**figures, "weights": weights_of(model), "machine": machine(),
+                                          "seconds": time.perf_counter() - begun}, options.results)

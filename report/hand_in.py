@@ -1,0 +1,231 @@
+"""Build what a course wants to receive, with a student's name and number in it, and check it against the rules.
+
+python report/hand_in.py C1 "First Last" NUMBER out [--assignment 05] [--report MY.pdf]
+
+C0  First_NUMBER.ipynb              the notebook as it was last saved, outputs included
+C1  First_NUMBER_05.zip             two Python files, report, weights, one sample (_04: --assignment 04)
+C2  First_NUMBER_C2.zip             the notebook with its answers, all that it needs to run, the report
+C3  First_NUMBER_C3.zip             the same with README.txt
+C4  First_NUMBER_C4.zip             index.html with the figures and GIFs, and the notebook
+"""
+
+import argparse
+import ast
+import io
+import re
+import sys
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
+ANIMALS = (1, 2, 4, 5, 6, 7, 12)  # the sections that C1's code is taken from
+PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
+CREDIT = ("Emoji designed by OpenMoji (https://openmoji.org), CC BY-SA 4.0; weights trained on them and pictures of\n"
+          "them are under the same licence.\n")
+
+
+def plain_name(name):
+    """A first name as file names hold it: "Zoë" -> "Zoe", "José María Ruiz" -> "Jose". ValueError without letters."""
+    text = unicodedata.normalize("NFKD", name.strip().split(" ")[0] if name.strip() else "")
+    text = unicodedata.normalize("NFC", re.sub(r"(?<=[A-Za-z])[\u0300-\u036f]+", "", text))
+    text = "".join(c for c in text if c.isalnum() or c == "-" or unicodedata.category(c)[0] == "M").strip("-")
+    if not any(c.isalpha() for c in text) or len(text) > 60:
+        raise ValueError(f"the name must begin with a first name, of at most 60 letters; got {name!r}")
+    return text
+
+
+def check_number(number, assignment):
+    """The roll number and the assignment's number as text; ValueError for what a file name cannot hold."""
+    if not re.fullmatch(r"(?=[^0-9]*[0-9])(?=.{1,40}$)[A-Za-z0-9]+(-[A-Za-z0-9]+)*", number):
+        raise ValueError(f"the number must be of letters, digits and hyphens, like 1234 or 21L-1234; got {number!r}")
+    if not re.fullmatch("[0-9]{1,2}", assignment):
+        raise ValueError(f"the assignment's number must be one or two digits, like 05; got {assignment!r}")
+    return number, assignment.zfill(2)
+
+
+def content(name):
+    """A file of this repository, in bytes; FileNotFoundError with advice if it is not there."""
+    if not (ROOT / name).is_file():
+        raise FileNotFoundError(f"there is no {name}: hand in from a whole clone; 'git checkout {name}' brings it back")
+    return (ROOT / name).read_bytes()
+
+
+def sections():
+    """Pairs (number of the section, cell) of the notebook as it was last saved."""
+    section, pairs = 0, []
+    for cell in nbformat.reads(content(NOTEBOOK).decode(), 4).cells:
+        if cell.cell_type == "markdown" and (found := re.match(r"## (\d+) ", cell.source)):
+            section = int(found[1])
+        pairs.append((section, cell))
+    return pairs
+
+
+def without_import(source):
+    """Python source without its imports from helpers, which stand in the same file."""
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines).strip()
+
+
+def animal_code():
+    """All code that trains and draws animals as the text of one Python file; it looks for weights in saved_models/."""
+    parts = ['"""All code of the animals in one file, made from the notebook. Its command line: --help."""',
+             content("helpers.py").decode().split('"""\n', 1)[1].strip()]
+    for section, cell in sections():
+        if section in ANIMALS and cell.cell_type == "code" and cell.source.startswith("#| export\n"):
+            parts.append(without_import(cell.source.removeprefix("#| export\n")))
+    script = content("report/train_animals.py").decode().split("nb = load_notebook()\n")
+    parts += ["import argparse\nimport sys\n\nnb = sys.modules[__name__]", script[1].strip().replace(
+        "formatter_class", "prog=Path(sys.argv[0]).name, formatter_class")]
+    return "\n\n\n".join(parts).replace('ROOT / "models"', 'ROOT / "saved_models"') + "\n"
+
+
+def sample_notebook(module):
+    """C1's test_single_sample.ipynb, which draws animals by the file module.py beside it."""
+    cells = [nbformat.v4.new_markdown_cell("# One animal from noise\n\nLoads `saved_models/animals.safetensors` and "
+                                           "draws from noise. Change the class or the seed and run again."),
+             nbformat.v4.new_code_cell(f'''import importlib
+import sys
+
+sys.path.insert(0, ".")
+code = importlib.import_module("{module}")  # an import statement takes no name that begins with a digit
+model = code.load_model("animals", "cpu")
+kind, seed = 0, 0
+code.show_images(code.generate_animals([kind], seed=seed, model=model), zoom=4)
+code.show_images(code.generate_animals(range(5), seed=seed, model=model), 5, column_labels=list(code.ANIMALS))''')]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.writes(notebook)
+
+
+def animal_readme(name, number, file):
+    """C1's Readme.txt: how to run the code, and every argument of the command line."""
+    script = content("report/train_animals.py").decode()
+    options = re.findall(r'add_argument\("(--[a-z-]+)".*?help="([^"]+)"', script, re.S)
+    return f"""Diffusion model on animal pictures: {name}, {number}
+
+Install:          pip install {" ".join(f'"{p}"' for p in content("requirements.txt").decode().split())}
+Show a sample:    open test_single_sample.ipynb in Jupyter and run all cells.
+Train:            python {file} --data PATH_OF_THE_DATA_SET --output my_run
+                  The data set is not included. PATH_OF_THE_DATA_SET is a folder that holds a folder of pictures for
+                  each class. Weights and samples.png go to my_run; the same command goes on where it was stopped.
+
+Arguments:
+""" + "\n".join(f"  {option:14s}{words}" for option, words in options) + f"\n\n{CREDIT}"
+
+
+def to_run():
+    """All that the notebook needs to run from top to bottom, weights included, by name: {name: bytes}."""
+    names = [NOTEBOOK, SAMPLE, "helpers.py", "requirements.txt", "LICENSE", "report/results.json"]
+    names += [p.relative_to(ROOT).as_posix() for folder in ("models", "report/evaluate")
+              for p in sorted((ROOT / folder).iterdir()) if p.is_file()]
+    return {name: content(name) for name in names}
+
+
+def web_page(name, gifs):
+    """C4's page as HTML: text and outputs of its sections, then the GIFs by name."""
+    notebook = nbformat.v4.new_notebook(cells=[cell for section, cell in sections() if section in PAGE])
+    page, _ = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
+                           ).from_notebook_node(notebook)
+    shown = "".join(f'<figure><img alt="{g}" src="{g}"><figcaption>{Path(g).stem}</figcaption></figure>' for g in gifs)
+    page = page.replace("<title>Notebook</title>", f"<title>Fun with diffusion models: {name}</title>")
+    return page.replace("</body>", f"<h2>{name}: samples forming from noise</h2>{shown}<p>{CREDIT}</p></body>")
+
+
+def package(course, name, number, assignment="05", report=None):
+    """(name of the file to hand in, {name inside: bytes}) of a course. Raises ValueError or FileNotFoundError."""
+    first, (number, assignment) = plain_name(name), check_number(number, assignment)
+    if course not in ("C0", "C1", "C2", "C3", "C4"):
+        raise ValueError(f"the course must be one of C0, C1, C2, C3, C4, got {course!r}")
+    if course == "C0":
+        return f"{first}_{number}.ipynb", {f"{first}_{number}.ipynb": content(NOTEBOOK)}
+    pdf = {"C1": "report/report_detailed.pdf"}.get(course, "report/report.pdf")
+    report = Path(report).expanduser().read_bytes() if report else content(pdf)
+    if course == "C1":
+        root, code = f"{first}_{number}_{assignment}", f"{number}_{assignment}_allCode"
+        starter = (f'"""The command line: python {number}_{assignment}.py --help."""\n\nimport importlib\n\n'
+                   f'if __name__ == "__main__":\n    importlib.import_module("{code}").main()\n')
+        files = {f"{number}_{assignment}.py": starter, f"{code}.py": animal_code(), SAMPLE: sample_notebook(code),
+                 "Readme.txt": animal_readme(name, number, f"{number}_{assignment}.py")}
+        files = {inside: text.encode() for inside, text in files.items()}
+        files |= {"Report.pdf": report, "saved_models/animals.safetensors": content("models/animals.safetensors")}
+    else:
+        root, files = f"{first}_{number}_{course}", to_run()
+        if course == "C4":
+            gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*.gif"))}
+            files |= {"index.html": web_page(name, gifs).encode(), **gifs}
+        else:
+            files["Report.pdf"] = report
+            files["README.txt"] = (f"Diffusion models on digits: {name}, {number}\n\nRun it: pip install -r "
+                                   f"requirements.txt, then jupyter lab and {NOTEBOOK}; section 8 holds the digits, "
+                                   f"section 14 the written answers.\n{SAMPLE} draws one sample of each kind.\n\n"
+                                   f"{CREDIT}").encode()
+    return f"{root}.zip", {f"{root}/{inside}": data for inside, data in files.items()}
+
+
+def check(course, files):
+    """The rules of a course: list of (sentence, kept or not); files as of `package`."""
+    names = {name.split("/", 1)[-1] for name in files}
+    notebooks = [data for name, data in files.items() if name.endswith(".ipynb") and SAMPLE not in name]
+    cells = [c for data in notebooks for c in nbformat.reads(data.decode(), 4).cells if c.cell_type == "code"]
+    rules = [("less than 100 MB", sum(map(len, files.values())) < 100e6),
+             ("no data set in it", not any(re.search(r"-ubyte|\.(gz|zip|npz|jpe?g|ttf)$", name) for name in files))]
+    if course != "C1":
+        rules.append(("the notebook was run from top to bottom, without errors", bool(cells) and all(
+            c.execution_count == i and not any(o.output_type == "error" for o in c.outputs)
+            for i, c in enumerate(cells, 1))))
+    if course == "C1":
+        code = next(data for name, data in files.items() if name.endswith("_allCode.py")).decode()
+        compiles = bool(compile(code, "allCode", "exec"))
+        rules += [("two Python files, of which one has all code, and compiles",
+                   compiles and sum(name.endswith(".py") for name in names) == 2),
+                  ("Report.pdf, Readme.txt, weights and the sample notebook are there",
+                   names >= {"Report.pdf", "Readme.txt", SAMPLE, "saved_models/animals.safetensors"})]
+    if course in ("C2", "C3"):
+        rules.append(("report and README.txt are there", names >= {"Report.pdf", "README.txt"}))
+    if course == "C4":
+        rules.append(("the page and GIFs of the five epochs are there", names >= {"index.html"} | {
+            f"gifs/digits_{kind}_epoch{epoch:02d}.gif" for kind in ("time", "class") for epoch in (1, 5, 10, 15, 20)}))
+    return rules
+
+
+def hand_in(course, name, number, folder, assignment="05", report=None):
+    """Write the package into `folder` and print the rules, ticked where kept; returns its path.
+
+    Raises FileExistsError rather than write over anything; else as of `package`.
+    """
+    file, files = package(course, name, number, assignment, report)
+    path = Path(folder).expanduser() / file
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: delete it, or choose another folder")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for inside, data in files.items():
+            zipped.writestr(inside, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(files[file] if course == "C0" else archive.getvalue())
+    print(f"{course}: {path.name}, {len(files)} files, {path.stat().st_size / 1e6:.1f} MB")
+    for sentence, kept in check(course, files):
+        print(f"  [{'x' if kept else ' '}] {sentence}")
+    return path
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for argument in ("course", "name", "number", "folder"):
+        parser.add_argument(argument)
+    parser.add_argument("--assignment", default="05", help="C1's number in its names (default 05)")
+    parser.add_argument("--report", help="a PDF of your own in the place of the one in report/")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a console may not know the letters of a name
+    try:
+        hand_in(**vars(options))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,85 @@
+"""Train a class-conditioned DDPM on a folder of animal pictures, from the command line, and draw samples.
+
+python report/train_animals.py --data my_animals --output my_run
+
+Stopped by Ctrl-C or a power cut, the same command goes on where it was.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from helpers import load_notebook, to_picture  # noqa: E402
+
+nb = load_notebook()
+
+
+def whole(least):
+    """A reader of whole numbers from `least`, for argparse."""
+    def read(text):
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number from {least}, not {text!r}")
+        return int(text)
+    return read
+
+
+def rate(text):
+    if not 0 < float(text) < 1:  # float raises ValueError for what is no number, and argparse tells
+        raise argparse.ArgumentTypeError(f"a number between 0 and 1, not {text!r}")
+    return float(text)
+
+
+def arguments(words=None):
+    """The command line, as a namespace; exits with advice for wrong arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder with a folder of pictures for each class (default: drawn animals)")
+    parser.add_argument("--classes", type=whole(1), default=5, help="how many class folders (default 5)")
+    parser.add_argument("--per-class", type=whole(1), default=20, help="pictures of each class (default 20)")
+    parser.add_argument("--size", type=whole(16), default=64, help="sides in pixels, a multiple of 16 (default 64)")
+    parser.add_argument("--steps", type=whole(1), default=6000, help="training steps (default 6000)")
+    parser.add_argument("--lr", type=rate, default=2e-3, help="learning rate (default 0.002)")
+    parser.add_argument("--batch", type=whole(1), default=12, help="batch size (default 12)")
+    parser.add_argument("--loss", choices=("l1", "l2", "huber"), default="l2", help="(default l2)")
+    parser.add_argument("--output", default="my_run", help="folder for weights and samples (default my_run)")
+    parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
+    return parser.parse_args(words)
+
+
+def main(words=None):
+    """Train: writes output/animals.safetensors and output/samples.png. Returns the model; exits with advice."""
+    a = arguments(words)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a console may not know the letters of a class
+    folder = Path(a.output).expanduser()
+    try:
+        device = torch.empty(0, device=a.device or nb.default_device()).device
+        data = nb.AnimalPictures(a.data, a.classes, a.per_class, a.size)
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:  # torch asserts that it was built with CUDA
+        raise SystemExit(f"error: {error}") from None
+    for file, reason in data.skipped.items():
+        print(f"skipped {file}: {reason}")
+    print(f"{len(data)} pictures in the classes {', '.join(data.names)}; on {device}")
+    recipe = nb.animal_recipe(data, a.steps, a.batch, a.lr, a.size, a.loss)
+    of = {"distance": a.loss, "pictures": nb.fingerprint({}, {"": data.images})}  # so that no other run is gone on with
+    recipe = replace(recipe, info={**recipe.info, **of})
+    if a.fresh:
+        (folder / "training" / "animals.pt").unlink(missing_ok=True)
+    try:
+        model = nb.train(recipe, folder, save_every=20, device=device)
+        x = nb.generate_animals(torch.arange(4 * len(data.names)) // 4, model=model)
+        to_picture(x, 4, zoom=2).save(folder / "samples.png")
+    except KeyboardInterrupt:
+        raise SystemExit("stopped: the same command goes on from the last checkpoint, if there is one") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(f"error: {error} (--fresh begins anew)") from None
+    print(f"weights in {folder / 'animals.safetensors'}, samples in {folder / 'samples.png'}")
+    return model
+
+
+if __name__ == "__main__":
+    main()
