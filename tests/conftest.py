@@ -1,5 +1,6 @@
-"""What every test file uses: the notebook's definitions as `nb`, a tiny network, real digits, exact comparison."""
+"""What several test files use: the notebook's definitions as `nb`, a tiny network, real digits, exact comparison."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ import helpers  # noqa: E402
 
 nb = helpers.load_notebook("diffusion_assignment.ipynb")
 
-# A class-conditioned diffusion model that trains a step in about ten milliseconds.
-TINY = {"kind": "UNet", "config": {"D": 4, "fold": 2, "time": True, "classes": 10},
-        "schedule": ["cosine", 50], "target": "v"}
+# A class-conditioned diffusion model of digits that trains a step in about ten milliseconds.
+TINY = {"net": "UNet", "schedule": ["cosine", 50], "target": "v",
+        "config": {"channels": 1, "size": 28, "fold": 2, "widths": [8, 32], "attention": [1], "classes": 10,
+                   "embedding": 16}}
 
 
 def same_content(a, b):
@@ -31,11 +33,40 @@ def same_content(a, b):
     return type(a) is type(b) and a == b
 
 
+def stirred(module):
+    """The module with every weight random, so that no part is silent because training begins with zeros there."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    return module.eval().requires_grad_(False)
+
+
+class Payload:
+    """What pickle reads by running code: it sets sys.owned."""
+
+    def __reduce__(self):
+        return exec, ("import sys; sys.owned = True",)
+
+
+def torch_file(thing):
+    """The bytes of a file of torch.save."""
+    buffer = io.BytesIO()
+    torch.save(thing, buffer)
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def tiny():
     """A tiny untrained diffusion model on the CPU, in eval mode; the same weights each time."""
     torch.manual_seed(0)
     return nb.build_model(TINY).eval()
+
+
+@pytest.fixture(autouse=True)
+def no_code_is_run():
+    yield
+    assert not vars(sys).pop("owned", False)
 
 
 @pytest.fixture(scope="session")

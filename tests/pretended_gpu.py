@@ -81,12 +81,14 @@ class Pretence(TorchFunctionMode):
             kinds = [value for value in [*wanted, kwargs.pop("dtype", None)] if isinstance(value, torch.dtype)]
             return moved(args[0], target, kinds[0] if kinds else None,
                          {k: v for k, v in kwargs.items() if k == "memory_format"})
+        if name == "__deepcopy__":  # its memo holds tensors of both
+            return marked(func(*args)) if on_gpu(args[0]) else func(*args)
         if name in NO_OPERATION:
             return func(*args, **kwargs)
         given = list(tensors([args, kwargs]))
         there = [on_gpu(x) for x in given]
         gpu = any(there)
-        if kwargs.get("device") is not None:
+        if kwargs.get("device") is not None and torch.device(kwargs["device"]).type != "meta":
             gpu, kwargs["device"] = torch.device(kwargs["device"]).type == "cuda", "cpu"
         if gpu and func in OF_THE_PROCESSOR:
             raise TypeError(f"{name}: a tensor on the pretended GPU; .cpu() first")

@@ -1,73 +1,93 @@
-"""Every public function with its networks on a GPU that is only pretended: no tensor may be left on the processor."""
+"""Every public function and recipe on a GPU that is only pretended: no tensor may be left on the processor."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import nb
 from pretended_gpu import pretended_gpu
 
+from report.evaluate import judges
+
+SHRUNK = {"CourseUNet": {"D": 4}, "UNet": {"widths": [32, 32], "embedding": 16}}
+PICTURES = torch.linspace(0, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)
+MASKS = torch.ones(2, 1, 64, 64).tril()
+CALLS = {
+    "digits": lambda **o: nb.generate_digits([3, 1], method="ddim", eta=0.5, **o),
+    "emoji": lambda **o: nb.text_to_image(["an owl", ""], method="ddpm", **o),
+    "emoji, filled": lambda **o: nb.inpaint(PICTURES, MASKS, "an owl", **o),
+    "emoji, untold": lambda **o: nb.inpaint_untold(PICTURES, MASKS, resample=2, **o),
+    "emoji, edited": lambda **o: nb.edit(PICTURES, "an owl", start=0.5, **o),
+    "emoji, anagram": lambda **o: nb.anagram("an owl", "a cat", view="tiles", **o),
+    "emoji, hybrid": lambda **o: nb.hybrid("an owl", "a cat", **o),
+    "emoji, watched": lambda **o: nb.attention_maps("an owl", **o)[1],
+    "upscaler": lambda **o: nb.upscale(PICTURES, **o),
+    "animals": lambda **o: nb.generate_animals([1, 4], **o),
+    "animals, x_T": lambda **o: nb.generate_animals([2], x_T=torch.ones(1, 3, 64, 64), method="ddpm", **o)}
+
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """A machine that says it has a GPU, and networks not yet loaded."""
-    monkeypatch.setattr(nb, "_shipped", {})
+def gpu():
+    """A machine that says it has a GPU, and models not yet loaded; what was loaded there is forgotten afterwards."""
+    nb.shipped.cache_clear()
+    judges.load_judge.cache_clear()
     with pretended_gpu():
         yield
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    return nb.EmojiData().picture(torch.tensor([0, 1]), torch.tensor([2, 3]))
+    nb.shipped.cache_clear()
+    judges.load_judge.cache_clear()
 
 
 def test_the_pretended_gpu_is_as_strict_as_cuda(gpu):
     here, there = torch.randn(3), torch.randn(3).to("cuda")
     assert (here.device.type, there.device.type, there.cpu().device.type) == ("cpu", "cuda", "cpu")
     assert (2 * there[1:] + torch.tensor(1.0)).device.type == torch.zeros_like(there).device.type == "cuda"
-    with pytest.raises(RuntimeError, match="two devices"):
-        here + there
-    with pytest.raises(RuntimeError, match="two devices"):
-        torch.nn.Linear(3, 3)(there)
-    with pytest.raises(RuntimeError, match="generator"):
-        torch.randn(3, generator=torch.Generator(), device="cuda")
-    with pytest.raises(TypeError, match="cpu"):
-        there.numpy()
+    for wrong, error in ((lambda: here + there, "two devices"), (lambda: torch.nn.Linear(3, 3)(there), "two devices"),
+                         (lambda: torch.randn(3, generator=torch.Generator(), device="cuda"), "generator"),
+                         (lambda: there.numpy(), r"\.cpu\(\) first")):
+        with pytest.raises((RuntimeError, TypeError), match=error):
+            wrong()
 
 
-def test_digits(gpu):
-    model, here = nb.shipped("digits"), nb.load_model("digits", "cpu")
-    assert next(model.parameters()).device.type == "cuda"
-    for method in ("2m", "ddpm", "ddim"):
-        x = nb.generate_digits([3, 1], steps=2, method=method, eta=0.5)
-        assert x.device.type == "cpu"
-        assert torch.equal(x, nb.generate_digits([3, 1], steps=2, method=method, eta=0.5, model=here))  # the same noise
-    x, labels = nb.load_mnist(train=False)
-    assert nb.accuracy(nb.shipped("digit_classifier"), x[:500], labels[:500]) > 0.97
-    assert nb.kept_frames(model, steps=2, frames=2).device.type == "cpu"
-
-
-def test_pictures_from_words_and_fills(gpu, pictures):
-    masks = nb.make_masks("blobs", 2)
-    for x in (nb.text_to_image(["an owl", ""], steps=2), nb.inpaint(pictures, masks, "an owl", steps=2),
-              nb.inpaint_untold(pictures, masks, resample=2, steps=2), nb.edit(pictures, "an owl", start=0.5, steps=2),
-              nb.anagram("an owl", "a cat", steps=2), nb.hybrid("an owl", "a cat", steps=2)):
-        assert x.device.type == "cpu"
-        assert x.shape[1:] == (3, 64, 64)
-    assert nb.upscale(pictures, steps=2).device.type == "cpu"
-    assert nb.attention_maps("an owl", steps=2)[1].device.type == "cpu"
-    asked = [("", [0], 2), ("", [1], 3)]  # what `pictures` show
-    found = nb.judged(pictures, asked, nb.shipped("emoji_judge"), nb.shipped("digit_classifier"))
-    assert (found["both"], found["samples"]) == (1, 2)
-
-
-def test_animals(gpu):
-    x = nb.animals_from_noise(torch.randn(2, 3, 64, 64), [0, 3], steps=2)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_seed_means_the_same_pictures_as_on_the_processor(gpu, name):
+    model = name.split(",")[0]
+    assert next(nb.shipped(model).parameters()).device.type == "cuda"
+    x = CALLS[name](steps=2)
     assert x.device.type == "cpu"
+    assert torch.allclose(x, CALLS[name](steps=2, model=nb.load_model(model, "cpu")), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", nb.RECIPES)
-def test_training_and_resuming(gpu, monkeypatch, tmp_path, digits, name):
-    monkeypatch.setattr(nb, "load_mnist", lambda *_, **__: (digits[0][:500], digits[1][:500]))
-    for _ in range(2):  # the second goes on where the first was stopped
-        model = nb.train_recipe(name, folder=tmp_path, max_seconds=0)
+def test_judges_take_pictures_of_the_processor(gpu, digits):
+    judge = judges.load_judge("digit_classifier")
+    assert next(judge.parameters()).device.type == "cuda"
+    assert judges.accuracy(judge, digits[0][:500], digits[1][:500]) > 0.97
+
+
+RECIPES = {"denoiser": lambda: nb.DENOISER, "time": lambda: nb.TIME, "class": lambda: nb.CLASS,
+           "digits": lambda: nb.DIGITS, "painter": nb.painter_recipe, "upscaler": lambda: nb.UPSCALER,
+           "animals": lambda: nb.animal_recipe(nb.AnimalPictures()), "judge": lambda: judges.recipes()[0]}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_trains_keeps_samples_and_goes_on(gpu, tmp_path, monkeypatch, digits, name):
+    """Its loss and samples as they are; a narrow net, two epochs of one batch each."""
+    monkeypatch.setattr(nb, "load_mnist", lambda train=True: digits)
+    emoji = nb.emoji_data()
+    monkeypatch.setattr(emoji, "digits", digits)
+    monkeypatch.setattr(nb, "large_glyphs", Few)
+    recipe = RECIPES[name]()
+    info = {**recipe.info, "config": {**recipe.info["config"], **SHRUNK.get(recipe.info["net"], {})}}
+    recipe = replace(recipe, info=info, pictures=2, batch_size=2, epochs=2, keep_at=(2,))
+    for steps in (1, 2):  # the second call goes on where the first was stopped
+        model = nb.train(recipe, tmp_path, max_seconds=0)
+        assert (model.info["step"], len(model.info["losses"])) == (steps, steps)
     assert next(model.parameters()).device.type == "cuda"
-    assert len(model.info["losses"]) == 2
+    assert (2 in model.info["samples"]) is (recipe.keep is not None)
+    assert nb.load_model(tmp_path / f"{recipe.name}.safetensors", classes=recipe.classes).info["step"] == 2
+
+
+class Few:
+    """In the place of all glyphs at 256 pixels: those that are asked for, drawn then."""
+
+    def __getitem__(self, index):
+        return nb.draw_emoji([nb.emoji_data().characters[i] for i in index.tolist()], size=256)

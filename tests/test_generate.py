@@ -1,138 +1,109 @@
-"""Digits on request: `generate_digits` with the shipped weights, and with bad input."""
+"""What a user may pass to any public function, and digits on request with the shipped weights."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from conftest import TINY, nb
+from conftest import TINY, nb, stirred
+
+from report.evaluate.judges import accuracy, load_judge
+
+PICTURE, MASK = torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64), torch.ones(1, 1, 64, 64).tril()
+WALK = {"steps": 2, "seed": 3, "guidance": 1.5}
+FUNCTIONS = {  # name: (a call, numbers that it takes)
+    "digits": (lambda **o: nb.generate_digits([7], method="ddim", **o), {**WALK, "eta": 0.5}),
+    "text": (lambda **o: nb.text_to_image("an owl", method="ddim", **o), {**WALK, "eta": 0.5}),
+    "inpaint": (lambda **o: nb.inpaint(PICTURE, MASK, "an owl", **o), WALK),
+    "untold": (lambda **o: nb.inpaint_untold(PICTURE, MASK, **o), {"steps": 2, "seed": 3, "resample": 2}),
+    "edit": (lambda **o: nb.edit(PICTURE, "an owl", **o), {**WALK, "start": 0.5}),
+    "anagram": (lambda **o: nb.anagram("an owl", "a cat", **o), WALK),
+    "hybrid": (lambda **o: nb.hybrid("an owl", "a cat", **o), {**WALK, "sigma": 2.5}),
+    "attention": (lambda **o: torch.cat([x.flatten() for x in nb.attention_maps("an owl", **o)[1:]]), WALK),
+    "upscale": (lambda **o: nb.upscale(PICTURE, **o), {"steps": 2, "seed": 3, "level": 0.125}),
+    "animals": (lambda **o: nb.generate_animals([1], **o), WALK),
+    "from x_T": (lambda **o: nb.generate_animals([1], x_T=torch.ones(1, 3, 64, 64), method="ddpm", **o), WALK),
+    "masks": (lambda *, low=0.0, high=1.0, **o: nb.make_masks("blobs", generator=torch.Generator().manual_seed(0),
+                                                              ratio=(low, high), **{"count": 9, **o}),
+              {"count": 2, "low": 0.25, "high": 0.5, "size": 32}),
+    "pictures": (lambda **o: nb.AnimalPictures(**{"size": 16, **o}).images, {"size": 32, "classes": 2, "per_class": 3})}
+CALLS = [(name, argument) for name, (_, numbers) in FUNCTIONS.items() for argument in numbers]
 
 
-@pytest.fixture(scope="module")
-def hundred():
-    """Ten of each digit as the companion notebook makes them: guided, 20 steps. Fails where weights are missing."""
-    assert (nb.MODELS / "digits.pt").is_file(), f"{nb.MODELS / 'digits.pt'} is missing: the project ships it"
-    labels = torch.arange(100) % 10
-    return labels, nb.generate_digits(labels, guidance=2.0, steps=20, seed=0)
+@pytest.mark.parametrize(("name", "argument"), CALLS)
+def test_numbers_of_numpy_and_torch_are_numbers(name, argument):
+    call, numbers = FUNCTIONS[name]
+    value, given = numbers[argument], {k: v for k, v in numbers.items() if k == "steps"}
+    kinds = (np.int64, np.uint8, torch.tensor) if isinstance(value, int) else (np.float32, np.float64, torch.tensor)
+    expected = call(**{**given, argument: value})
+    assert all(torch.equal(call(**{**given, argument: kind(value)}), expected) for kind in kinds)
+    if argument != "steps":
+        assert not torch.equal(call(**given), expected)  # and it is not passed over
 
 
-@pytest.fixture
-def model(tiny):
-    """An untrained network that knows its target: enough for everything but quality."""
-    tiny.info = {**TINY}
-    return tiny
+@pytest.mark.parametrize(("name", "argument"), CALLS)
+def test_what_is_no_number_in_range_is_refused_before_the_first_step(name, argument, monkeypatch):
+    monkeypatch.setattr(nb.Denoiser, "predict", lambda *_: pytest.fail("a step was taken"))
+    call, numbers = FUNCTIONS[name]
+    wrong = [True, np.True_, "2", -1e9, 10**400, math.nan, math.inf, [2], torch.ones(2), 1j]
+    wrong += [2.0, 1.5, 10**9, -1] * (isinstance(numbers[argument], int) and argument != "seed")
+    wrong += [0] * (argument in ("steps", "resample", "sigma", "count", "size", "classes", "per_class"))
+    for value in wrong:
+        with pytest.raises(ValueError, match="ratio" if argument in ("low", "high") else argument):
+            call(**{"steps": 2, **{argument: value}} if "steps" in numbers else {argument: value})
 
 
-def test_the_judge_reads_the_digits_that_were_asked_for(hundred):
-    labels, images = hundred
-    judge = nb.shipped("digit_classifier")
-    assert nb.accuracy(judge, nb.to_model_range(images), labels) >= 0.95
+@pytest.mark.parametrize("labels", [[7], (5,), 4, range(10), np.array([3, 1]), np.array([3], np.uint16),
+                                    [np.int64(2), torch.tensor(3)], torch.tensor([3, 1], dtype=torch.uint8)], ids=str)
+def test_labels_of_any_whole_type_make_pictures(labels, tiny):
+    x = nb.generate_digits(labels, steps=3, model=tiny)
+    assert x.shape == (len(labels) if np.ndim(labels) else 1, 1, 28, 28)
+    assert (x.dtype, x.device.type, x.requires_grad) == (torch.float32, "cpu", False)
+    assert 0 <= x.min() <= x.max() <= 1
 
 
-def test_the_judge_reads_real_digits(digits):
-    judge = nb.shipped("digit_classifier")
-    assert nb.accuracy(judge, digits[0][:2000], digits[1][:2000]) >= 0.98
+@pytest.mark.parametrize("labels", [[10], [-1], [3, 11], [], [1.0], 2.0, [True], torch.tensor([0.0]), [math.nan],
+                                    "three", ["3"], None, [10**30], [[1], [2, 3]]], ids=str)
+def test_bad_labels_are_refused(labels, tiny):
+    with pytest.raises(ValueError, match="whole numbers from 0 to 9"):
+        nb.generate_digits(labels, steps=2, model=tiny)
 
 
-def test_digits_look_like_pictures_of_digits(hundred, digits):
-    """Black background, bright strokes, about as much ink as real ones, and no two alike."""
-    _, images = hundred
-    real = nb.to_image_range(digits[0])
-    assert images.flatten(1).amax(1).min() > 0.8
-    assert images[:, :, 0].mean() < 0.02
-    assert abs(images.mean() - real.mean()) < 0.04
-    assert torch.cdist(images.flatten(1), images.flatten(1)).fill_diagonal_(9).min() > 1
-
-
-def test_guidance_zero_does_not_know_the_label(hundred):
-    """Without guidance the same seed gives the same picture, whatever digit is asked for."""
-    a = nb.generate_digits([0, 1, 2, 3], guidance=0, steps=10)
-    b = nb.generate_digits([9, 8, 7, 6], guidance=0, steps=10)
-    assert torch.allclose(a, b, atol=1e-5)
-    assert not torch.allclose(nb.generate_digits([9, 8, 7, 6], guidance=1, steps=10), b, atol=0.1)
-
-
-@pytest.mark.parametrize("labels", [[7], [0, 9, 9], range(10), torch.tensor([3, 1]), (5,), 4])
-def test_shape_range_and_type(model, labels):
-    images = nb.generate_digits(labels, steps=3, model=model)
-    count = 1 if isinstance(labels, int) else len(labels)
-    assert images.shape == (count, 1, 28, 28)
-    assert images.dtype == torch.float32
-    assert images.device.type == "cpu"
-    assert 0 <= images.min() <= images.max() <= 1
-    assert not images.requires_grad
+@pytest.mark.parametrize("model", ["digits", torch.nn.Linear(2, 2), nb.build_model(TINY).net, nb.build_model(
+    {**TINY, "config": {**TINY["config"], "classes": 0}})], ids=lambda model: type(model).__name__)
+def test_a_model_of_another_kind_is_refused(model):
+    for call in (lambda **o: nb.generate_digits([1], **o), lambda **o: nb.text_to_image("", **o),
+                 lambda **o: nb.generate_animals([1], **o), lambda **o: nb.upscale(PICTURE, **o)):
+        with pytest.raises(ValueError, match="load_model|expected x"):
+            call(steps=1, model=model)
 
 
 @pytest.mark.parametrize(("method", "eta"), [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 1.0), ("2m", 0.0)])
-@pytest.mark.parametrize("steps", [1, 5, 50])
-def test_a_seed_decides_the_picture(model, method, eta, steps):
-    def make(seed):
-        return nb.generate_digits([1, 2], steps=steps, seed=seed, method=method, eta=eta, model=model)
+def test_a_seed_decides_each_picture_alone(method, eta, tiny):
+    model = stirred(tiny)
 
-    assert torch.equal(make(3), make(3))
-    torch.rand(1)  # the global generator plays no part
-    assert torch.equal(make(3), make(3))
-    assert not torch.equal(make(3), make(4))
+    def make(labels, seed):
+        torch.rand(1)  # the global generator plays no part
+        return nb.generate_digits(labels, steps=5, seed=seed, method=method, eta=eta, model=model)
 
-
-def test_the_way_there_ends_at_the_picture(model):
-    path = list(nb.digit_steps([1, 2], steps=6, seed=1, model=model))
-    assert len(path) == 6
-    assert path[-1][0] == 0
-    end = nb.generate_digits([1, 2], steps=6, seed=1, model=model)
-    assert torch.equal(nb.to_image_range(path[-1][1]).cpu(), end)
+    together = make([1, 2, 1], 3)
+    assert torch.equal(together, make([1, 2, 1], 3))
+    assert torch.allclose(together, torch.cat([make([1], 3), make([2], 4), make([1], 5)]), atol=1e-5)
+    assert not torch.allclose(together[0], together[2], atol=1e-2)
 
 
-@pytest.mark.parametrize("labels", [[10], [-1], [3, 11], [], [1.0], [1.5], 2.0, [True], True, torch.zeros(0),
-                                    torch.tensor([0.0, 1.0]), [math.nan], "three", ["3"], None])
-def test_bad_labels_are_refused(model, labels):
-    with pytest.raises(ValueError, match="whole numbers from 0 to 9"):
-        nb.generate_digits(labels, steps=2, model=model)
+def test_the_shipped_model_draws_the_digits_that_are_asked_for(digits):
+    judge, labels = load_judge("digit_classifier"), torch.arange(60) % 10
+    assert accuracy(judge, digits[0][:2000], digits[1][:2000]) >= 0.98
+    x = nb.generate_digits(labels, guidance=2.0, steps=20, seed=0)
+    assert accuracy(judge, nb.to_model_range(x), labels) >= 0.95
+    assert abs(x.mean() - nb.to_image_range(digits[0]).mean()) < 0.04  # as much ink as real ones
+    assert torch.cdist(x.flatten(1), x.flatten(1)).fill_diagonal_(9).min() > 1  # and no two alike
 
 
-@pytest.mark.parametrize("guidance", [math.nan, math.inf, -math.inf, 1e39, 10**400, "2", None])
-def test_guidance_that_is_not_finite_is_refused(model, guidance):
-    with pytest.raises(ValueError, match="guidance must be a finite number"):
-        nb.generate_digits([1], guidance=guidance, steps=2, model=model)
-
-
-@pytest.mark.parametrize("steps", [0, -1, 51, 1000, True, 2.0, 2.5, math.nan, "5", None])
-def test_bad_step_counts_are_refused(model, steps):
-    """Here T is 50."""
-    with pytest.raises(ValueError, match="steps must be a whole number from 1 to 50"):
-        nb.generate_digits([1], steps=steps, model=model)
-
-
-def test_a_network_without_classes_or_schedule_is_refused():
-    without = [nb.build_model({**TINY, "config": {"D": 4, "time": True}}), nb.UNet(D=4), nb.DigitClassifier(4)]
-    for other in without:
-        with pytest.raises(ValueError, match="draws no digits by name"):
-            nb.generate_digits([7], steps=2, model=other)
-
-
-@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan, math.inf])
-def test_an_eta_outside_0_to_1_is_refused(model, eta):
-    with pytest.raises(ValueError, match="eta must be from 0"):
-        nb.generate_digits([1], steps=2, method="ddim", eta=eta, model=model)
-
-
-@pytest.mark.parametrize("method", ["euler", "", None, "DDPM"])
-def test_an_unknown_method_is_refused(model, method):
-    with pytest.raises(ValueError, match="unknown method"):
-        nb.generate_digits([1], steps=2, method=method, model=model)
-
-
-def test_kept_frames_show_the_way_from_noise_to_samples():
-    torch.manual_seed(0)
-    model = nb.build_model({**TINY, "schedule": ["cosine", 100]}).eval()  # they are 100 steps apart
-    kept = nb.kept_frames(model)
-    assert kept.dtype == torch.uint8
-    assert kept.shape == (11, 40, 1, 28, 14)
-    assert torch.equal(kept, nb.kept_frames(model))
-    assert torch.equal(kept[[0, 10]], nb.kept_frames(model, frames=2))
-    frames = nb.unpacked(kept)
-    assert frames.shape == (11, 40, 1, 28, 28)
-    assert not torch.equal(frames[-1], frames[-2])
-    start = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    assert (frames[0] - nb.to_image_range(start)).abs().max() <= 0.5 / 15 + 1e-6
-    noise = frames[0] * 2 - 1  # standard normal noise, cut off at -1 and 1: variance 0.516
-    assert noise.var().item() == pytest.approx(0.516, abs=0.01)
+def test_kept_samples_show_the_way_from_noise_to_the_digits(tiny):
+    kept = nb.kept_digits(stirred(tiny), steps=20, frames=3)
+    assert (kept.dtype, kept.shape) == (torch.uint8, (3, 40, 1, 28, 28))
+    assert (kept[0] / 255 - nb.to_image_range(nb.Noise(0, 40)((1, 28, 28)))).abs().max() <= 0.51 / 255
+    end = nb.generate_digits(torch.arange(40) % 10, guidance=5, steps=20, method="ddpm", model=tiny)
+    assert (kept[2] / 255 - end).abs().max() <= 0.51 / 255

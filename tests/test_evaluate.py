@@ -1,0 +1,173 @@
+"""The judges, what is measured with them, the sets of prompts, and the figures that were measured and are shown."""
+
+import ast
+import json
+import math
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, nb
+from scipy.linalg import sqrtm
+from test_painter import said_in, seeded
+
+sys.path.insert(0, str(ROOT / "report" / "evaluate"))
+
+import animals  # noqa: E402
+import judges  # noqa: E402
+import painter  # noqa: E402
+from common import weights_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data():
+    return nb.emoji_data()
+
+
+# ----------------------------------------------------------------------------- measures
+def features(mean, root, seed):
+    """4,000 numbers of exactly this mean [F] and the covariance root root^T."""
+    x = torch.randn(4000, len(mean), generator=seeded(seed), dtype=torch.float64)
+    x = x - x.mean(0)
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(x.T)), x.T, upper=False).T @ root.T + mean
+
+
+def test_the_frechet_distance_is_that_of_the_gaussians():
+    ones, spread = torch.ones(6, dtype=torch.float64), torch.linspace(0.5, 3, 6, dtype=torch.float64)
+    a, b = features(0 * ones, ones.diag(), 0), features(2 * ones, spread.diag(), 1)
+    assert abs(judges.frechet_distance(a, a)) < 1e-9
+    diagonal = 4 * 6 + (spread - 1).square().sum().item()  # of the means and of the deviations
+    assert judges.frechet_distance(a, b) == pytest.approx(diagonal, rel=1e-9)
+    a, b = (features(s * ones, torch.randn(6, 6, generator=seeded(s), dtype=torch.float64), s) for s in (2, 3))
+    s_a, s_b = (np.cov(x.T.numpy()) for x in (a, b))
+    expected = pytest.approx(6 + np.trace(s_a + s_b - 2 * sqrtm(s_a @ s_b).real), rel=1e-6)
+    assert judges.frechet_distance(a, b) == expected
+    assert judges.frechet_distance(b, a) == expected
+
+
+def test_hole_psnr_is_the_formula_over_the_hole_only():
+    a = torch.full((2, 3, 8, 8), 0.5)
+    b, mask = a.clone(), torch.zeros(2, 1, 8, 8)
+    mask[:, :, :2] = 1
+    b[:, :, :2] += 0.1
+    b[:, :, 5:] = 0  # outside the hole: not looked at
+    assert judges.hole_psnr(a, b, mask) == pytest.approx(20.0, abs=1e-3)
+    b[1] = a[1]  # one hole filled exactly: half the error
+    assert judges.hole_psnr(a, b, mask) == pytest.approx(20 + 10 * math.log10(2), abs=1e-3)
+
+
+def test_perceptual_distance_is_zero_for_the_same_symmetric_and_grows_with_damage(data):
+    judge, a = judges.load_judge("emoji_judge"), data.picture(torch.arange(8), torch.arange(8))
+    near, far = ((a + s * torch.randn(a.shape, generator=seeded())).clamp(0, 1) for s in (0.02, 0.2))
+    assert judges.perceptual_distance(judge, a, a).abs().max() < 1e-9
+    assert (judges.perceptual_distance(judge, a, near) < judges.perceptual_distance(judge, a, far)).all()
+    assert torch.allclose(judges.perceptual_distance(judge, far, a), judges.perceptual_distance(judge, a, far))
+
+
+def test_copies_are_found_and_what_was_never_trained_on_is_none(data, monkeypatch):
+    ratio, nearest = judges.copy_ratio(torch.tensor([[3.0, 1.0, 2.0], [0.0, 9.0, 5.0]]))
+    assert (ratio.tolist(), nearest.tolist()) == ([0.5, 0.0], [1, 0])
+    white = torch.zeros(12, dtype=torch.long)
+    copies, others = (data.picture(glyphs[:12], white, seeded(3)) for glyphs in (data.train, data.held_out))
+    ratio, nearest = judges.copy_ratio(painter.glyph_distances(data, copies))
+    assert nearest.tolist() == list(range(12))
+    assert (ratio < 0.1).all()
+    assert judges.copy_ratio(painter.glyph_distances(data, others))[0].median() > 1 / 3
+    drawn = nb.AnimalPictures()
+    mirrored = torch.stack([drawn.images[drawn.labels == i][0] for i in range(5)]).flip(3)
+    monkeypatch.setattr(nb, "generate_animals", lambda labels, **options: nb.to_image_range(mirrored[labels]) * 0.98)
+    found = animals.judged(drawn, None, 10)
+    assert (found["copies"], found["nearest_of_class"], found["different_nearest"]) == (1, 1, 5)
+
+
+# ----------------------------------------------------------------------------- judges
+def test_the_digit_judge_reads_real_digits_and_handwriting_on_every_colour(data):
+    images, labels = nb.load_mnist(train=False)
+    judge, colour = judges.load_judge("digit_classifier"), torch.arange(440) % 11
+    assert judges.accuracy(judge, images, labels) >= 0.995
+    assert judges.accuracy(judge, images[:500], (labels[:500] + 1) % 10) < 0.02
+    written, asked = nb.digit_pictures(images[:440], data.palette[colour]), [
+        (None, [len(data.names) + d], c) for d, c in zip(labels[:440].tolist(), colour.tolist(), strict=True)]
+    assert (painter.read_digits(written) == labels[:440]).float().mean() > 0.97
+    assert painter.judged(written, asked)["both"] > 0.9
+    assert painter.judged(data.picture(data.train[:440], colour), asked)["top1"] < 0.05  # no handwriting
+
+
+def test_the_emoji_judge_knows_real_pictures_and_no_wrong_ones(data):
+    asked = [(None, [i], i % 11) for i in range(0, len(data.names), 4)]
+    x = data.picture(*(torch.tensor(part) for part in zip(*((g, c) for _, (g,), c in asked), strict=True)), seeded())
+    right = painter.judged(x, asked)
+    wrong = painter.judged(x, [(None, [(g + 1) % len(data.names)], (c + 1) % 11) for _, (g,), c in asked])
+    assert min(right["top1"], right["both"], right["colour"]) > 0.96
+    assert right["top5"] >= right["top1"]
+    assert max(wrong["top1"], wrong["both"], wrong["colour"]) < 0.03
+    drawn = nb.AnimalPictures()
+    for shift, low, high in ((0, 0.8, 1), (1, 0, 0.1)):
+        assert low <= animals.as_asked(nb.to_image_range(drawn.images), (drawn.labels + shift) % 5) <= high
+
+
+# ----------------------------------------------------------------------------- what is asked, what was measured
+def test_prompt_sets_are_what_they_say_and_no_synonym_is_a_word_of_a_name_but_for_three(data):
+    sets, train = painter.prompt_sets(data, 100), set(data.train.tolist())
+    assert [len(asked) for asked in sets.values()] == [100] * 4
+    for name, held in (("seen", False), ("held-out pairs", True)):
+        assert len({text for text, *_ in sets[name]}) == 100
+        for text, (glyph,), colour in sets[name]:
+            assert glyph in train
+            assert bool(data.held_pairs[glyph, colour]) is held
+            assert said_in(text, data) == (glyph, colour)
+    for text, (answer,), colour in sets["digits"]:
+        assert nb.caption(f"handwritten {nb.NUMBERS[answer - len(data.names)]}", list(nb.COLOURS)[colour]) == text
+    for text, glyphs, colour in sets["synonyms"]:
+        assert any(g in train for g in glyphs)
+        assert colour is None
+        assert text in map(nb.caption, painter.SYNONYMS)
+    words, sharing = {w for name in data.names for w in re.findall(r"[a-z]+", name)} | set(nb.COLOURS), set()
+    for synonym, names in painter.SYNONYMS.items():
+        assert synonym not in data.names
+        assert set(names.split(", ")) <= set(data.names)
+        sharing |= {w for w in re.findall(r"[a-z]+", synonym) if len(w) > 1} & (words - {"with"})
+    assert sharing == {"bunny", "needle", "stone"}
+
+
+def test_every_figure_that_the_notebook_asks_for_was_measured():
+    found, asked = json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8")), []
+    for cell in json.loads((ROOT / "diffusion_assignment.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            asked += [[ast.literal_eval(a) for a in node.args] for node in ast.walk(ast.parse("".join(cell["source"])))
+                      if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "results"]
+    assert len(asked) > 8
+    for keys in asked:
+        part = found
+        for key in keys:
+            assert key in part, f"results{tuple(keys)}: run the script of report/evaluate that writes it"
+            part = part[key]
+
+
+def test_the_measured_weights_are_those_that_are_shipped():
+    found = json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8"))
+    measured = {(name, part[key]) for name, key, parts in (
+        ("digits", "weights", found["digits"].values()), ("emoji", "weights", found["emoji"].values()),
+        ("emoji", "weights", found["editing"].values()), ("upscaler", "upscaler", [found["editing"]["upscale"]]),
+        ("animals", "weights", [found["animals"]["shipped"]])) for part in parts if isinstance(part, dict)}
+    shipped = {(name, weights_of(nb.load_model(name, "cpu"))) for name in ("digits", "emoji", "upscaler", "animals")}
+    assert measured == shipped, "run the scripts of report/evaluate again"
+
+
+def test_the_readme_shows_what_was_measured():
+    check = [sys.executable, str(ROOT / "tests" / "benchmarks" / "update_readme.py"), "--check"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_shipped_files_hold_what_their_recipes_build():
+    own = (nb.DENOISER, nb.TIME, nb.CLASS, nb.DIGITS, nb.UPSCALER, nb.painter_recipe(),
+           nb.animal_recipe(nb.AnimalPictures()))
+    for recipe in (*own, *judges.recipes()):
+        shipped, built = nb.load_model(recipe.name, "cpu", recipe.classes), nb.build_model(recipe.info, recipe.classes)
+        shapes = [{name: w.shape for name, w in model.state_dict().items()} for model in (shipped, built)]
+        assert shapes[0] == shapes[1], recipe.name
+        assert {shipped.info.get(k) == recipe.info.get(k) for k in ("schedule", "target")} == {True}, recipe.name
