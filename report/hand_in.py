@@ -11,6 +11,7 @@ C4  First_NUMBER_C4.zip             index.html with the figures and GIFs, and th
 
 import argparse
 import ast
+import html
 import io
 import re
 import sys
@@ -22,8 +23,12 @@ import nbformat
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from helpers import write_whole  # noqa: E402
+
 NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
-ANIMALS = (1, 2, 4, 5, 6, 7, 12)  # the sections that C1's code is taken from
+ANIMALS = (1, 2, 4, 5, 6, 7, 8, 12)  # the sections that C1's code is taken from
 PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
 CREDIT = ("Emoji designed by OpenMoji (https://openmoji.org), CC BY-SA 4.0; weights trained on them and pictures of\n"
           "them are under the same licence.\n")
@@ -131,6 +136,7 @@ def to_run():
 
 def web_page(name, gifs):
     """C4's page as HTML: text and outputs of its sections, then the GIFs by name."""
+    name = html.escape(name)
     notebook = nbformat.v4.new_notebook(cells=[cell for section, cell in sections() if section in PAGE])
     page, _ = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
                            ).from_notebook_node(notebook)
@@ -176,14 +182,18 @@ def check(course, files):
     notebooks = [data for name, data in files.items() if name.endswith(".ipynb") and SAMPLE not in name]
     cells = [c for data in notebooks for c in nbformat.reads(data.decode(), 4).cells if c.cell_type == "code"]
     rules = [("less than 100 MB", sum(map(len, files.values())) < 100e6),
-             ("no data set in it", not any(re.search(r"-ubyte|\.(gz|zip|npz|jpe?g|ttf)$", name) for name in files))]
+             ("no data set in it", not any(re.search(r"-ubyte|\.(gz|zip|npz|jpe?g|ttf)$", name, re.I)
+                                         for name in files))]
     if course != "C1":
         rules.append(("the notebook was run from top to bottom, without errors", bool(cells) and all(
             c.execution_count == i and not any(o.output_type == "error" for o in c.outputs)
             for i, c in enumerate(cells, 1))))
     if course == "C1":
-        code = next(data for name, data in files.items() if name.endswith("_allCode.py")).decode()
-        compiles = bool(compile(code, "allCode", "exec"))
+        code = next((data for name, data in files.items() if name.endswith("_allCode.py")), b"1 +").decode()
+        try:
+            compiles = bool(compile(code, "allCode", "exec"))
+        except SyntaxError:
+            compiles = False
         rules += [("two Python files, of which one has all code, and compiles",
                    compiles and sum(name.endswith(".py") for name in names) == 2),
                   ("Report.pdf, Readme.txt, weights and the sample notebook are there",
@@ -209,8 +219,7 @@ def hand_in(course, name, number, folder, assignment="05", report=None):
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         for inside, data in files.items():
             zipped.writestr(inside, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(files[file] if course == "C0" else archive.getvalue())
+    write_whole(files[file] if course == "C0" else archive.getvalue(), path)
     print(f"{course}: {path.name}, {len(files)} files, {path.stat().st_size / 1e6:.1f} MB")
     for sentence, kept in check(course, files):
         print(f"  [{'x' if kept else ' '}] {sentence}")

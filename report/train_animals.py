@@ -44,7 +44,7 @@ def arguments(words=None):
     parser.add_argument("--steps", type=whole(1), default=6000, help="training steps (default 6000)")
     parser.add_argument("--lr", type=rate, default=2e-3, help="learning rate (default 0.002)")
     parser.add_argument("--batch", type=whole(1), default=12, help="batch size (default 12)")
-    parser.add_argument("--loss", choices=("l1", "l2", "huber"), default="l2", help="(default l2)")
+    parser.add_argument("--loss", choices=("l1", "l2"), default="l2", help="(default l2)")
     parser.add_argument("--output", default="my_run", help="folder for weights and samples (default my_run)")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")

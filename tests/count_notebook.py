@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+REGISTERED = {"UNet", "Reader"}  # what the dictionary NETWORKS leads the painter to
 
 
 def read_cells(path):
@@ -41,13 +42,14 @@ def global_names(node):
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - own
 
 
-def reached(name, known):
-    """All exported names that `name` needs, itself included."""
+def reached(name, known, registered=frozenset()):
+    """All exported names that `name` needs, itself included; registered: what NETWORKS leads it to."""
     todo, seen = [name], set()
     while todo:
         if (this := todo.pop()) not in seen:
             seen.add(this)
-            todo += [other for other in mentions(known[this][0]) if other in known]
+            named = mentions(known[this][0])
+            todo += [other for other in named | (registered if "NETWORKS" in named else set()) if other in known]
     return seen
 
 
@@ -64,11 +66,12 @@ def count(path=ROOT / "diffusion_assignment.ipynb"):
                   and isinstance(node.value, ast.Tuple) for s, _ in code for node in ast.walk(ast.parse(s)))
     backwards = [f"{name} ({n}) uses {other} ({known[other][1]})" for name, (node, n) in known.items()
                  for other in sorted(global_names(node)) if other in known and known[other][1] > n]
-    first = next(i for i, (s, n) in enumerate(code) if n == 8 and "get_model(" in s and not s.startswith("#| export"))
+    first = next(i for i, (s, n) in enumerate(code) if n and "load_model(" in s and not s.startswith("#| export"))
     lines = code_lines(s for s, _ in code)
     return {"cells": len(code) + len(prose), "code lines": lines,
             "lines of definitions": code_lines(s for s, _ in exported),
-            "exported functions and classes": len(known), "text_to_image reaches": len(reached("text_to_image", known)),
+            "exported functions and classes": len(known),
+            "text_to_image reaches": len(reached("text_to_image", known, REGISTERED)),
             "train reaches": len(reached("train", known)),
             "code lines before the first trained sample": code_lines(s for s, _ in code[:first]),
             "words of prose": sum(len(s.split()) for s, _ in prose),
