@@ -56,7 +56,7 @@ def panels(width, height, columns=1, rows=1):
 
 def save(name, fig):
     buffer = io.BytesIO()
-    fig.savefig(buffer, dpi=190)
+    fig.savefig(buffer, dpi=140)
     plt.close(fig)
     write(name, Image.open(buffer))
 
