@@ -36,7 +36,7 @@ ABOUT = {}  # what figures.json is to say
 def write(name, picture):
     """Save a PIL image as a small PNG."""
     if picture.width * picture.height > 200_000:
-        picture = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        picture = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     write_whole(buffer.getvalue(), FOLDER / f"{name}.png")
@@ -198,6 +198,8 @@ def digits():
     for method, marker, label in (("ddpm", "o", "DDPM"), ("ddim", "s", "DDIM, η = 0"), ("2m", "^", "DPM-Solver++ 2M")):
         rows = [r for r in d["steps"]["rows"] if r["method"] == method]
         right.semilogx([r["steps"] for r in rows], [r["distance"] for r in rows], marker + "-", label=label)
+    right.set_xticks(counts := sorted({r["steps"] for r in d["steps"]["rows"]}), counts)
+    right.minorticks_off()
     right.axhline(d["judge"]["floor"][str(d["steps"]["samples"])], color="k", ls=":", lw=1, label="real test digits")
     right.set(xlabel="steps", ylabel="Fréchet distance", ylim=(0, 1.6 * max(r["distance"] for r in d["steps"]["rows"])))
     right.legend(ncols=2, loc="upper right")
