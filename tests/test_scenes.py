@@ -1,0 +1,226 @@
+"""Drawings, scenes and captions: what a caption says is in the picture, and what is kept back never is."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+sys.path[:0] = [str(ROOT / "models"), str(ROOT / "report" / "evaluate")]
+
+import collect_drawings  # noqa: E402
+import judges  # noqa: E402
+import scenes  # noqa: E402
+
+DATA = scenes.drawings()
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Two thousand training captions: [(what is said, words, the complete scene)]."""
+    rng = np.random.default_rng(1)
+    return [(*told, scenes.complete(told[0], rng)) for told in map(scenes.captioned, range(2000))]
+
+
+# ----------------------------------------------------------------------------- drawings
+def test_the_file_is_what_the_script_collects():
+    listed = {name: (words, never) for _, name, words, never in collect_drawings.things()}
+    assert len(listed) == len(collect_drawings.things()) == 300
+    assert listed == {name: (DATA.words[name], DATA.synonyms[name]) for name in DATA.names}
+    assert tuple(collect_drawings.PACKAGES) == scenes.STYLES
+    words = [w for name in DATA.names for w in (name, *DATA.words[name], *DATA.synonyms[name])]
+    assert len(words) == len(set(words)), "one word names two things"
+    assert sum(map(len, DATA.synonyms.values())) > 100
+
+
+def test_every_drawing_is_there_and_no_two_are_the_same():
+    small = torch.stack([DATA.sprite(t, s, 24) for t in range(300) for s in range(4)])
+    assert small.shape == (1200, 4, 24, 24)
+    assert 0 <= small.min() <= small.max() <= 1
+    assert small[:, 3].mean((1, 2)).min() > 0.04
+    distance = torch.cdist(small.flatten(1), small.flatten(1)).fill_diagonal_(99)
+    assert distance.min() > 1
+    large = DATA.sprite(0, 0, 96)
+    reduced = torch.nn.functional.avg_pool2d(large, 4)
+    assert (reduced - small[0]).abs().mean() < 0.05
+
+
+def test_one_thing_in_twenty_is_held_out_and_each_thing_keeps_something_to_train_on():
+    assert len(DATA.held_out) == 15
+    assert sorted([*DATA.held_out, *DATA.train]) == list(range(300))
+    assert not {"dog", "cat", "house", "apple", "car"} & {DATA.names[i] for i in DATA.held_out}
+    for kept, most in ((DATA.kept_style, 1), (DATA.kept_colour, 2), (DATA.kept_number, 1)):
+        assert kept.sum(1).max() <= most
+        assert kept.any()
+    assert not DATA.kept_colour[:, 0].any(), "white is never kept back"
+    assert not DATA.kept_number[:, :2].any()
+    assert (DATA.kept_pair == DATA.kept_pair.T).all()
+    assert 0.1 < DATA.kept_pair.mean() < 0.3
+
+
+# ----------------------------------------------------------------------------- scenes
+def test_what_is_said_is_in_the_picture(many):
+    for told, words, scene in many:
+        boxes = [box[2:] for box in scene.boxes]
+        assert [box[0] for box in scene.boxes] == list(told.things * told.count), words
+        assert all(0 <= x <= 64 - side and 0 <= y <= 64 - side for x, y, side in boxes)
+        assert all(scenes.overlap(a, b) <= 0.05 for i, a in enumerate(boxes) for b in boxes[:i])
+        assert told.colour in (None, scene.colour)
+        assert all(a in (None, b) for a, b in zip(told.styles, scene.styles, strict=False))
+        assert {box[1] for box in scene.boxes} == set(scene.styles)
+        for size, (_, _, side) in zip(told.sizes, boxes, strict=False):
+            assert size is None or side in scenes.SIZES[size], words
+        if told.place:
+            assert scenes.place_of(boxes[0]) == told.place, words
+        if told.relation:
+            (x, y, side), (x_2, y_2, side_2) = boxes
+            right, down = x + side / 2 - x_2 - side_2 / 2, y + side / 2 - y_2 - side_2 / 2
+            assert {"left": -right, "right": right, "above": -down, "below": down}[told.relation] > 5, words
+
+
+def test_nothing_that_is_kept_back_is_ever_drawn(many):
+    drawn = set()
+    for told, words, scene in many:
+        assert not set(scene.things) & set(DATA.held_out)
+        for thing, style, *_ in scene.boxes:
+            drawn.add((thing, style))
+            assert not DATA.kept_style[thing, style], words
+        assert not DATA.kept_colour[list(scene.things), scene.colour].any(), words
+        assert not DATA.kept_number[scene.things[0], told.count], words
+        if len(scene.things) == 2:
+            assert not DATA.kept_pair[scene.things], words
+    assert len(drawn) > 0.8 * (~DATA.kept_style[DATA.train]).sum(), "everything else is drawn"
+
+
+def test_the_noise_decides_what_the_words_leave_open():
+    first, words, _ = scenes.scene_batch(range(20), np.random.default_rng(0))
+    again, same_words, _ = scenes.scene_batch(range(20), np.random.default_rng(0))
+    other, still, _ = scenes.scene_batch(range(20), np.random.default_rng(1))
+    assert torch.equal(first, again)
+    assert words == same_words == still
+    assert ((first - other).abs().amax((1, 2, 3)) > 0.1).all()
+    scene = scenes.Scene((DATA.names.index("cat"),))
+    drawn = [scenes.complete(scene, np.random.default_rng(i)) for i in range(200)]
+    assert len({s.styles for s in drawn}) >= 3
+    assert len({s.colour for s in drawn}) >= 9
+    assert len({s.boxes[0][4] for s in drawn}) == 7
+
+
+def test_a_picture_is_its_drawings_over_its_background():
+    cat, dog = (DATA.names.index(name) for name in ("cat", "dog"))
+    scene = scenes.Scene((cat, dog), styles=(1, 2), colour=4, boxes=((cat, 1, 2, 3, 32), (dog, 2, 30, 30, 32)))
+    picture = scenes.paint(scene)
+    yellow = torch.tensor(scenes.COLOURS["yellow"])[:, None, None] / 255
+    assert torch.equal(picture[:, :3], yellow.expand(3, 3, 64))
+    for thing, style, x, y, side in scene.boxes:
+        solid = DATA.sprite(thing, style, side)[3] == 1
+        solid[-6:, -6:] &= thing == dog  # the second lies over the first
+        assert solid.sum() > 50
+        inside = picture[:, y : y + side, x : x + side]
+        assert torch.allclose(inside[:, solid], DATA.sprite(thing, style, side)[:3, solid])
+
+
+# ----------------------------------------------------------------------------- captions
+def test_captions_say_every_fact_and_no_other(many):
+    assert len({words for _, words, _ in many}) > 1800
+    for told, words, _ in many:
+        styles = [s for s in scenes.STYLES if s in words]
+        assert set(styles) == {scenes.STYLES[s] for s in told.styles if s is not None}, words
+        without = words
+        for name in (w for t in told.things for n in [DATA.names[t]] for w in (n, scenes.plural(n), *DATA.words[n])):
+            without = without.replace(name, "", 1)
+        colour = None if told.colour is None else list(scenes.COLOURS)[told.colour]
+        known = [c for c in (*scenes.COLOURS, "violet", "gray") if re.search(rf"\b{c}\b", without)]
+        assert [{"violet": "purple", "gray": "grey"}.get(c, c) for c in known] == ([colour] if colour else []), words
+        number = next((n for n in range(2, 5) if re.search(rf"\b({n}|{scenes.NUMBERS[n]})\b", without)), 1)
+        assert number == told.count, words
+        if told.place:
+            assert scenes.PLACES[told.place] in words
+        asked = re.search(r"left of|right of|above|over|below|under", without)
+        assert bool(asked) == bool(told.relation), words
+        assert bool(re.search(r"\b(small|tiny|little|large|big)\b", without)) == any(told.sizes), words
+
+
+def test_the_order_of_the_words_follows_the_picture():
+    cat, dog = (DATA.names.index(name) for name in ("cat", "dog"))
+    for relation, converse in scenes.RELATIONS.items():
+        found = {scenes.caption(scenes.Scene((cat, dog), relation=relation), np.random.default_rng(i), plain=True)
+                 for i in range(60)}
+        found = {re.sub(r"^a (drawing|picture) of ", "", words) for words in found}
+        say = {"left": "(to the )?left of", "right": "(to the )?right of", "above": "(above|over)",
+               "below": "(below|under)"}
+        pattern = rf"a cat {say[relation]} a dog|a dog {say[converse]} a cat"
+        assert all(re.fullmatch(pattern, words) for words in found), found
+        assert len(found) == 4
+
+
+def test_words_kept_back_never_occur(many):
+    never = [w for words in DATA.synonyms.values() for w in words]
+    for told, words, _ in many:
+        mine = [w for t in told.things for n in [DATA.names[t]] for w in (n, *DATA.words[n])]
+        for word in never:
+            known = any(word in name for name in mine)  # "seat" in a name of its own is no leak
+            assert known or not re.search(rf"\b{word}s?\b", words), (word, words)
+
+
+@pytest.mark.parametrize(("name", "one", "several"), [
+    ("apple", "an apple", "apples"), ("hourglass", "an hourglass", "hourglasses"), ("unicorn", "a unicorn", "unicorns"),
+    ("fox", "a fox", "foxes"), ("wolf", "a wolf", "wolves"), ("fish", "a fish", "fish"), ("bus", "a bus", "buses"),
+    ("bunch of grapes", "a bunch of grapes", "bunches of grapes"), ("strawberry", "a strawberry", "strawberries"),
+    ("face with heart eyes", "a face with heart eyes", "faces with heart eyes"), ("die", "a die", "dice"),
+    ("loaf of bread", "a loaf of bread", "loaves of bread"), ("glasses", "glasses", "glasseses"),
+    ("bow and arrow", "a bow and arrow", "bows and arrows"), ("octopus", "an octopus", "octopuses"),
+    ("maple leaf", "a maple leaf", "maple leaves"), ("pizza", "pizza", "pizzas"), ("t-shirt", "a t-shirt", "t-shirts"),
+    ("fork and knife", "a fork and knife", "forks and knives"), ("key", "a key", "keys")])
+def test_english(name, one, several):
+    assert scenes.noun(name) == one
+    assert scenes.plural(name) == several
+
+
+# ----------------------------------------------------------------------------- the judge
+class Told(torch.nn.Module):
+    """A judge that says what it is told, as a perfect SceneJudge would."""
+
+    things = 300
+
+    def __init__(self, drawn):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.drawn = drawn
+
+    def forward(self, x):
+        found, colour = torch.zeros(len(x), 308, 16, 16), torch.zeros(len(x), 11)
+        found[:, 0] = -9
+        for i, scene in enumerate(self.drawn):
+            colour[i, scene.colour] = 9
+            for thing, style, x_0, y_0, side in scene.boxes:
+                middle_x, middle_y = (x_0 + side / 2) / 4, (y_0 + side / 2) / 4
+                here = found[i, :, int(middle_y), int(middle_x)]
+                here[:4] = torch.tensor([9, middle_x % 1, middle_y % 1, side / 64])
+                here[4 + thing] = here[304 + style] = 9
+        return found, colour
+
+
+def test_detect_reads_the_map_of_a_judge():
+    rng = np.random.default_rng(4)
+    drawn = [judges.any_scene(rng) for _ in range(60)]
+    for scene, (things, colour) in zip(drawn, judges.detect(Told(drawn), torch.zeros(60, 3, 64, 64)), strict=True):
+        assert colour == scene.colour
+        found = sorted((t["thing"], t["style"], *(round(v) for v in t["box"])) for t in things)
+        assert found == sorted(scene.boxes)
+        assert all(t["names"][0] == t["thing"] and len(t["names"]) == 5 for t in things)
+
+
+def test_the_judge_learns_from_scenes_of_everything():
+    rng = np.random.default_rng(0)
+    drawn = [judges.any_scene(rng) for _ in range(1500)]
+    assert {t for scene in drawn for t in scene.things} >= set(DATA.held_out)
+    assert any(DATA.kept_style[t, s] for scene in drawn for t, s, *_ in scene.boxes)
+    judge = judges.SceneJudge(things=300)
+    loss = judges.scene_judge_loss(judge, torch.arange(8), torch.Generator().manual_seed(0))
+    again = judges.scene_judge_loss(judge, torch.arange(8), torch.Generator().manual_seed(0))
+    assert loss == again
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in judge.parameters())
