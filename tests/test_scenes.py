@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ sys.path[:0] = [str(ROOT / "models"), str(ROOT / "report" / "evaluate")]
 import collect_drawings  # noqa: E402
 import judges  # noqa: E402
 import scenes  # noqa: E402
+import skills  # noqa: E402
 
 DATA = scenes.drawings()
 
@@ -224,3 +226,50 @@ def test_the_judge_learns_from_scenes_of_everything():
     assert loss == again
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in judge.parameters())
+
+
+def seen_of(scene, thing=None):
+    """What a perfect judge sees in a complete scene; thing: named instead of every thing."""
+    found = [{"thing": t if thing is None else thing, "names": [t], "style": s, "box": (x, y, side), "score": 1.0}
+             for t, s, x, y, side in scene.boxes]
+    return found, scene.colour
+
+
+@pytest.mark.parametrize("skill", skills.SKILLS)
+def test_a_skill_is_shown_by_real_pictures_and_by_no_others(skill):
+    rng = np.random.default_rng(0)
+    for never in (False, True):
+        told = [skills.asked(skill, never, rng) for _ in range(100)]
+        drawn = [scenes.complete(scene, rng) for scene in told]
+        assert skills.share(told, [seen_of(scene) for scene in drawn]) == 1
+        assert skills.share(told, [seen_of(scene, thing=299 - told[i].things[0]) for i, scene in enumerate(drawn)]) == 0
+        others = [scenes.complete(replace(scene, count=1, styles=(None, None), sizes=(None, None), colour=None,
+                                          place=None, relation=None), rng) for scene in told]
+        if skill not in ("one thing", "two things"):  # the same things, but nothing else as asked
+            assert skills.share(told, [seen_of(scene) for scene in others]) < 0.75
+        facts = {re.sub(r" \d", "", fact) for fact in skills.shown(told[0], seen_of(drawn[0]))}
+        wanted = {"background": "colour", "relation": "relation", "place": "place"}.get(
+            skill, "style" if "style" in skill else "size" if "size" in skill else "things")
+        assert facts == {"things", wanted}
+
+
+def test_what_was_never_trained_is_asked_for_as_such():
+    rng = np.random.default_rng(2)
+    for skill, kept in (("background", lambda s: DATA.kept_colour[s.things[0], s.colour]),
+                        ("number", lambda s: DATA.kept_number[s.things[0], s.count]),
+                        ("style", lambda s: DATA.kept_style[s.things[0], s.styles[0]]),
+                        ("relation", lambda s: DATA.kept_pair[s.things]),
+                        ("two things", lambda s: DATA.kept_pair[s.things])):
+        for never in (False, True):
+            told = [skills.asked(skill, never, rng) for _ in range(50)]
+            assert all(kept(scene) == never for scene in told), skill
+            assert not {t for scene in told for t in scene.things} & set(DATA.held_out)
+
+
+def test_a_number_is_right_only_if_nothing_else_is_there():
+    told = scenes.Scene((5,), count=2)
+    scene = scenes.complete(told, np.random.default_rng(0))
+    found, colour = seen_of(scene)
+    assert skills.shown(told, (found, colour)) == {"things": True}
+    assert skills.shown(told, (found[:1], colour)) == {"things": False}
+    assert skills.shown(told, ([*found, dict(found[0])], colour)) == {"things": False}
