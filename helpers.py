@@ -288,6 +288,28 @@ def load_picture(path, size=64, crop=False):
     return torch.from_numpy(np.array(flat)).permute(2, 0, 1)[None].float() / 255
 
 
+def load_class_folders(folder, per_class, size, seed, skipped):
+    """Yields (name, list of pictures [1, 3, size, size] in [0, 1]) for each folder in `folder`, at most per_class of
+    each, chosen by seed; an unreadable file goes to skipped, {file: why}. Raises FileNotFoundError or ValueError."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder at {folder}: give one that holds a folder of pictures for each class")
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
+    if not inside:
+        raise ValueError(f"{folder} holds no class folders: put each class's pictures in a folder of its own")
+    for place in inside:
+        files = sorted(p for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
+        pictures = []
+        for i in torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist():
+            if len(pictures) == per_class:
+                break
+            try:
+                pictures.append(load_picture(files[i], size, crop=True))
+            except ValueError as error:
+                skipped[str(files[i])] = str(error)
+        yield place.name, pictures
+
+
 def draw_strokes(strokes, size=64, background="white"):
     """Draw strokes as a picture: float32 [1, 3, size, size] in [0, 1].
 

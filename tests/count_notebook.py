@@ -29,10 +29,11 @@ def definitions(sources):
             if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
-def mentions(node):
-    """Names and attributes that a definition mentions."""
-    return ({n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)})
+def attached(sources):
+    """Names by which exported functions are attached to classes, as in Denoiser.loss = denoising_loss: {loss: ...}."""
+    return {node.targets[0].attr: node.value.id for source, _ in sources for node in ast.parse(source).body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
+            and isinstance(node.value, ast.Name)}
 
 
 def global_names(node):
@@ -42,13 +43,19 @@ def global_names(node):
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - own
 
 
-def reached(name, known, registered=frozenset()):
+def mentions(node, methods):
+    """Names that a definition mentions, and what its attributes stand for among `methods`, as of `attached`."""
+    return (global_names(node)
+            | {methods[n.attr] for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr in methods})
+
+
+def reached(name, known, methods, registered=frozenset()):
     """All exported names that `name` needs, itself included; registered: what NETWORKS leads it to."""
     todo, seen = [name], set()
     while todo:
         if (this := todo.pop()) not in seen:
             seen.add(this)
-            named = mentions(known[this][0])
+            named = mentions(known[this][0], methods)
             todo += [other for other in named | (registered if "NETWORKS" in named else set()) if other in known]
     return seen
 
@@ -62,6 +69,7 @@ def count(path=ROOT / "diffusion_assignment.ipynb"):
         (code if kind == "code" else prose).append((source, section))
     exported = [(s, n) for s, n in code if s.startswith("#| export")]
     known = definitions(exported)
+    methods = attached(exported)
     several = sum(isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
                   and isinstance(node.value, ast.Tuple) for s, _ in code for node in ast.walk(ast.parse(s)))
     backwards = [f"{name} ({n}) uses {other} ({known[other][1]})" for name, (node, n) in known.items()
@@ -71,8 +79,8 @@ def count(path=ROOT / "diffusion_assignment.ipynb"):
     return {"cells": len(code) + len(prose), "code lines": lines,
             "lines of definitions": code_lines(s for s, _ in exported),
             "exported functions and classes": len(known),
-            "text_to_image reaches": len(reached("text_to_image", known, REGISTERED)),
-            "train reaches": len(reached("train", known)),
+            "text_to_image reaches": len(reached("text_to_image", known, methods, REGISTERED)),
+            "train reaches": len(reached("train", known, methods)),
             "code lines before the first trained sample": code_lines(s for s, _ in code[:first]),
             "words of prose": sum(len(s.split()) for s, _ in prose),
             "several names assigned at once, per 1,000 lines": round(1000 * several / lines), "backwards": backwards}

@@ -18,7 +18,7 @@ CALLS = {
     "emoji, filled": lambda **o: nb.inpaint(PICTURES, MASKS, "an owl", **o),
     "emoji, untold": lambda **o: nb.inpaint_untold(PICTURES, MASKS, resample=2, **o),
     "emoji, edited": lambda **o: nb.edit(PICTURES, "an owl", start=0.5, **o),
-    "emoji, anagram": lambda **o: nb.anagram("an owl", "a cat", view="tiles", **o),
+    "emoji, anagram": lambda **o: nb.anagram("an owl", "a cat", view="quarter turn", **o),
     "emoji, hybrid": lambda **o: nb.hybrid("an owl", "a cat", **o),
     "emoji, watched": lambda **o: nb.attention_maps("an owl", **o)[1],
     "upscaler": lambda **o: nb.upscale(PICTURES, **o),
