@@ -152,13 +152,14 @@ def check_inputs(net, x, t, condition):
                          f"{sides}, got {list(x.shape)}")
     b, c, h, w = x.shape
     text = condition.text
+    width = 0 if net.pooled is None else net.pooled.in_features
     for name, part, read, needed, shape in (
             ("t", t, True, True, (b,)), ("label", condition.label, net.classes, False, (b,)),
             ("mask", condition.mask, net.inpaint, False, (b, 1, h, w)),
             ("visible", condition.visible, net.inpaint, False, (b, c, h, w)),
             ("level", condition.level, net.small, True, (b,)),
             ("small", condition.small, net.small, True, (b, c, h // net.fold, w // net.fold)),
-            ("text", text and text.pooled, net.text_width, True, (b, net.text_width)),
+            ("text", text and text.pooled, width, True, (b, width)),
             ("draft", text and text.draft, net.draft, True, (b, c, h // net.fold * (net.fold // 2),
                                                              w // net.fold * (net.fold // 2)))):
         if read and (needed if part is None else part.shape != shape):

@@ -71,35 +71,28 @@ class ReadingStage(nn.Module):
 
 
 class PainterUNet(nb.UNet):
-    """nb.UNet with a ReadingStage in the place of every Stage."""
+    """nb.UNet with a ReadingStage in the place of every Stage, and a coarse path from the sentence: two linear layers
+    make a map [B, 3, 16, 16] of its vector, which joins the input at every t, also where noise has covered everything.
+    coarse_path: without it (for measuring its share) the map is 0."""
 
     def __init__(self, widths=(32, 64, 160, 256), attention=(2, 3), embedding=256, text_width=384, **options):
-        super().__init__(widths=widths, attention=attention, embedding=embedding, text_width=text_width, **options)
+        super().__init__(widths=widths, attention=attention, embedding=embedding, text_width=text_width, draft=True,
+                         **options)
         for stages, wider in ((self.down, 1), (self.up, 2)):
             for level, width in enumerate(widths):
                 stages[level] = ReadingStage(wider * width, width, embedding, level in attention, text_width)
         self.middle = ReadingStage(widths[-1], widths[-1], embedding, len(widths) - 1 in attention, text_width)
+        self.plan = nn.Sequential(nn.Linear(text_width, 1024), nn.SiLU(), nn.Linear(1024, 3 * 16 * 16),
+                                  nn.Unflatten(1, (3, 16, 16)))
+        self.coarse_path = True
+
+    def forward(self, x, t, condition):
+        plan = self.plan(condition.text.pooled) * self.coarse_path
+        plan = F.interpolate(plan, (self.size // 2, self.size // 2), mode="bilinear")
+        return nb.unet_forward(self, x, t, replace(condition, text=condition.text._replace(draft=plan)))
 
 
-class PainterReader(nn.Module):
-    """Prompts -> Text of the frozen encoder, its tokens and their mean brought to a deviation of about one."""
-
-    def __init__(self, tokens=2.5, pooled=4.0):
-        super().__init__()
-        self.tokens = tokens
-        self.pooled = pooled
-        self.encoder = None
-
-    def encode(self, prompts):
-        self.encoder = self.encoder or nb.TextEncoder()
-        return self.encoder(prompts)
-
-    def forward(self, prompts):
-        text = self.encode(prompts)
-        return text._replace(tokens=self.tokens * text.tokens, pooled=self.pooled * text.pooled)
-
-
-nb.NETWORKS |= {"PainterUNet": PainterUNet, "Reader": PainterReader}
+nb.NETWORKS["PainterUNet"] = PainterUNet
 
 
 def painter_loss(model, index, generator):
@@ -117,7 +110,7 @@ def painter_loss(model, index, generator):
 
 PAINTER = nb.Recipe("painter", {"net": "PainterUNet", "config": {"fold": 2, "inpaint": True},
                                 "schedule": ["cosine", 1000, 2.0], "target": "x_0",
-                                "reader": {"tokens": 2.5, "pooled": 4.0}}, painter_loss,
+                                "reader": {"net": "Reader", "tokens": 2.5, "pooled": 4.0}}, painter_loss,
                     pictures=50_000, epochs=60, batch_size=32, lr=1e-3, decay="trapezoid", warmup=500, ema=0.9995)
 
 

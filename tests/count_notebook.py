@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-REGISTERED = {"UNet", "Reader"}  # what the dictionary NETWORKS leads the painter to
+REGISTERED = {"UNet", "Reader", "DraftReader"}  # what the dictionary NETWORKS leads the painter to
 
 
 def read_cells(path):
@@ -30,10 +30,15 @@ def definitions(sources):
 
 
 def attached(sources):
-    """Names by which exported functions are attached to classes, as in Denoiser.loss = denoising_loss: {loss: ...}."""
-    return {node.targets[0].attr: node.value.id for source, _ in sources for node in ast.parse(source).body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
-            and isinstance(node.value, ast.Name)}
+    """Functions attached to classes, as in Denoiser.loss = denoising_loss: {"loss": "denoising_loss"}; a forward is
+    called by its class's name, so it stands under that."""
+    methods = {}
+    for source, _ in sources:
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+                where = node.targets[0]
+                methods[where.value.id if where.attr == "forward" else where.attr] = node.value.id
+    return methods
 
 
 def global_names(node):
@@ -46,7 +51,8 @@ def global_names(node):
 def mentions(node, methods):
     """Names that a definition mentions, and what its attributes stand for among `methods`, as of `attached`."""
     return (global_names(node)
-            | {methods[n.attr] for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr in methods})
+            | {methods[n.attr] for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr in methods}
+            | {methods.get(node.name, node.name)})
 
 
 def reached(name, known, methods, registered=frozenset()):

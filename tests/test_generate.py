@@ -101,6 +101,35 @@ def test_the_shipped_model_draws_the_digits_that_are_asked_for(digits):
     assert torch.cdist(x.flatten(1), x.flatten(1)).fill_diagonal_(9).min() > 1  # and no two alike
 
 
+def test_digits_may_be_asked_for_in_words():
+    assert torch.equal(nb.generate_digits([7, 1], steps=3), nb.generate_digits(["7", "1"], steps=3))
+    for prompt in ("something else", [""]):
+        assert nb.generate_digits(prompt, steps=1).shape == (1, 1, 28, 28)
+    judge, digits = load_judge("digit_classifier"), torch.arange(100) % 10
+    asked = [nb.phrase(nb.KEPT_PHRASES[i // 10], d) for i, d in enumerate(digits.tolist())]
+    assert not set(asked) & {nb.phrase(form, d) for form in nb.PHRASES for d in range(10)}
+    assert "an eight in handwriting" in asked
+    assert accuracy(judge, nb.to_model_range(nb.generate_digits(asked, steps=10)), digits) >= 0.95
+    for wrong in (["7", 3], [None, "7"]):
+        with pytest.raises(TypeError, match="list of strings"):
+            nb.generate_digits(wrong)
+
+
+def test_training_tells_each_picture_by_a_phrase_of_training():
+    told = []
+
+    class Told:
+        def loss(self, x_0, condition, generator):
+            told.extend(zip(condition.prompt, x_0, strict=True))
+
+    images, labels = nb.load_mnist()
+    nb.phrase_loss(Told(), torch.arange(2000), torch.Generator().manual_seed(0))
+    assert all(torch.equal(x, image) for (_, x), image in zip(told, images[:2000], strict=True))
+    known = [{nb.phrase(form, d) for form in nb.PHRASES} for d in range(10)]
+    assert all(prompt in known[d] for (prompt, _), d in zip(told, labels[:2000].tolist(), strict=True))
+    assert {prompt for prompt, _ in told} == set().union(*known)
+
+
 def test_kept_samples_show_the_way_from_noise_to_the_digits(tiny):
     kept = nb.kept_digits(stirred(tiny), steps=20, frames=3)
     assert (kept.dtype, kept.shape) == (torch.uint8, (3, 40, 1, 28, 28))

@@ -19,7 +19,8 @@ import helpers
 from report.evaluate.judges import in_batches, load_judge
 
 KNOWN = ["cat", "dog", "penguin", "handwritten seven"]
-INFO = {"net": "UNet", "schedule": ["cosine", 50, 2.0], "target": "x_0", "reader": {"names": KNOWN},
+INFO = {"net": "UNet", "schedule": ["cosine", 50, 2.0], "target": "x_0",
+        "reader": {"net": "DraftReader", "names": KNOWN},
         "config": {"widths": [32, 64], "attention": [1], "text_width": 384, "inpaint": True, "draft": True,
                    "coarse": True, "embedding": 64}}
 GOOD = torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 255
@@ -226,7 +227,7 @@ def test_only_the_draft_is_of_the_nearest_caption_and_that_can_be_left_out(paint
 
 
 def test_every_caption_of_training_is_its_own_nearest_also_before_training(data, encoder):
-    reader, fresh = nb.load_model("emoji", "cpu").reader, nb.Reader(KNOWN)
+    reader, fresh = nb.load_model("emoji", "cpu").reader, nb.DraftReader(KNOWN)
     fresh.encoder = reader.encoder = encoder
     for known, names in ((reader, [data.names[i] for i in data.train[::12]]), (fresh, KNOWN)):
         for name in names:

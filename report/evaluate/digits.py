@@ -16,7 +16,7 @@ from judges import accuracy, frechet_distance, in_batches, load_judge
 
 
 def samples(model, labels, **options):
-    """generate_digits for labels [N] in batches: float32 [N, 1, 28, 28] in [-1, 1]."""
+    """generate_digits for labels or prompts [N] in batches: float32 [N, 1, 28, 28] in [-1, 1]."""
     def draw(a, b):
         return nb.generate_digits(labels[a:b], seed=a, model=model, **options)
 
@@ -52,6 +52,19 @@ def evaluate_guided(judge, model, real, options):
     return {"samples": len(x), "guidance": 2.0, "steps": 20, "accuracy": accuracy(judge, x, labels),
             "per_digit": [accuracy(judge, x[labels == d], labels[labels == d]) for d in range(10)],
             "seconds_per_sample": seconds}
+
+
+def evaluate_words(judge, model, real, options):
+    """Accuracy of guided samples in phrases of training, and in phrases kept back; all phrases alike often."""
+    digits, found = torch.arange(options.samples) % 10, {}
+    for name, forms in (("trained", nb.PHRASES), ("kept back", nb.KEPT_PHRASES)):
+        prompts = [nb.phrase(forms[i // 10 % len(forms)], d) for i, d in enumerate(digits.tolist())]
+        x = samples(model, prompts, guidance=2.0, steps=20)
+        found[name] = accuracy(judge, x, digits)
+        right = in_batches(judge, x).argmax(1) == digits
+        which = torch.arange(len(x)) // 10 % len(forms)
+        found[f"{name}, by phrase"] = {form: right[which == i].float().mean().item() for i, form in enumerate(forms)}
+    return {"samples": options.samples, "guidance": 2.0, "steps": 20, **found}
 
 
 def evaluate_frechet(judge, model, real, options):
@@ -97,8 +110,8 @@ def evaluate_course(judge, model, real, options):
     return {"samples": options.sweep, "rows": rows}
 
 
-PARTS = {"judge": evaluate_judge, "guided": evaluate_guided, "frechet": evaluate_frechet, "guidance": evaluate_guidance,
-         "course": evaluate_course, "steps": evaluate_steps}
+PARTS = {"judge": evaluate_judge, "guided": evaluate_guided, "words": evaluate_words, "frechet": evaluate_frechet,
+         "guidance": evaluate_guidance, "course": evaluate_course, "steps": evaluate_steps}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
