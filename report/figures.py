@@ -207,10 +207,10 @@ def digits():
 
 
 def painter():
-    """The painter: prompts, digits by words, prompts that fail, guidance."""
+    """Prompts, digits by words, prompts that fail, guidance."""
     grid("prompts", nb.text_to_image([p for _ in range(3) for p in nb.PROMPTS]), len(nb.PROMPTS), top=nb.PROMPTS)
-    asked = [nb.caption(f"handwritten {n}") for _ in range(2) for n in nb.NUMBERS]
-    grid("digits_by_words", nb.text_to_image(asked), 10, top=nb.NUMBERS)
+    asked = [nb.phrase(nb.KEPT_PHRASES[(3 * row + d) % 10], d) for row in range(2) for d in range(10)]
+    grid("digits_by_words", nb.generate_digits(asked), 10, top=asked[:10])
     asked = ["a kitten", "a yacht", "something spooky", "a snack", "a cat and a dog", "three apples", "a blue banana",
              "not a cat"]
     grid("failing", nb.text_to_image(asked), len(asked), top=asked)

@@ -23,6 +23,8 @@ def table(results):
         ("Guided digits read as asked by the judge "
          f"({d['guided']['samples']:,} samples, guidance {d['guided']['guidance']:g}, {d['guided']['steps']} steps)",
          f"{d['guided']['accuracy']:.2%}"),
+        (f"Digits by words, read as asked ({d['words']['samples']:,} samples each): phrases of training / kept back",
+         f"{d['words']['trained']:.2%} / {d['words']['kept back']:.2%}"),
         ("The judge on the real test digits", f"{d['judge']['test_accuracy']:.2%}"),
         (f"Fréchet distance, guidance 1, {d['frechet']['samples']:,} samples (real test digits: {floor:.2f}): "
          + " / ".join(f"{r['steps']} steps of {r['method'].upper()}" for r in d["frechet"]["rows"]),
@@ -41,7 +43,7 @@ def table(results):
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights)",
                  f"{speed['ratio']:.0f} times as many pictures a second")]
-    rows[7:7] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
+    rows[6:6] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
     devices |= {results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
@@ -67,7 +69,7 @@ def animal_rows(animals):
 def emoji_rows(emoji):
     """The painter's rows of the first table: pairs (what, measured)."""
     sets, real, copies = emoji["prompts"]["sets"], emoji["prompts"]["real"], emoji["copies"]
-    seen, held, synonyms, digits = (sets[name] for name in ("seen", "held-out pairs", "synonyms", "digits"))
+    seen, held, synonyms = (sets[name] for name in ("seen", "held-out pairs", "synonyms"))
     return [
         (f"Emoji from captions: subject right among all names, first / among five ({seen['samples']:,} samples; real "
          f"pictures {real['top1']:.1%})", f"{seen['top1']:.1%} / {seen['top5']:.1%}"),
@@ -76,8 +78,6 @@ def emoji_rows(emoji):
         (f"Synonyms, none a glyph's name: a right subject among five ({synonyms['samples']:,} samples of "
          f"{emoji['prompts']['synonyms']} words)",
          f"{synonyms['top5']:.1%}"),
-        (f"Handwritten digits by words, read as asked ({digits['samples']:,}; real digits "
-         f"{emoji['prompts']['real_digits']:.1%})", f"{digits['top1']:.1%}"),
         ("Emoji samples whose distance to the nearest training glyph is under a third of that to the second (real "
          "glyphs never trained on)",
          f"{copies['samples']['copies']:.0%} ({copies['held-out real glyphs']['copies']:.0%})"),
