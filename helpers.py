@@ -526,6 +526,38 @@ def plot_losses(histories, title="Training loss", window=50, log=True):
     show_figure(f"{title}: loss of {', '.join(histories)} over steps")
 
 
+def plot_lines(*panels, alt, size=(5.2, 3.0)):
+    """Draw panels of curves side by side, told apart by dashes and marks as well as by colour.
+
+    Each panel is a dict: lines, {label: numbers y, or (x, y)}; and, if wanted, title, x and y (names of the axes), log
+    ("x" or "y"), ticks (words below the points 0, 1, ...). Labels that begin with "ours" are drawn bold; one legend
+    below serves all panels, without the label "". alt: the figure's alternative text.
+    """
+    fig, axes = plt.subplots(1, len(panels), figsize=(size[0] * len(panels), size[1]), layout="constrained")
+    shown = {}
+    for ax, panel in zip(np.atleast_1d(axes), panels, strict=True):
+        for i, (label, line) in enumerate(panel["lines"].items()):
+            x, y = line if isinstance(line, tuple) else (range(len(line)), line)
+            mark = "os^vDPX*"[i % 8] if len(y) < 30 else ""
+            shown[label] = ax.plot(x, y, f"{mark}{('-', '--', ':', '-.')[i % 4]}", label=label, ms=5,
+                                   lw=2.2 if label.startswith("ours") else 1.3)[0]
+        ax.set(title=panel.get("title"), xlabel=panel.get("x"), ylabel=panel.get("y"))
+        if panel.get("log") == "y":
+            ax.set_yscale("log")
+        if panel.get("log") == "x":
+            ax.set_xscale("log")
+            marked = sorted({value for line in panel["lines"].values() for value in line[0]})
+            ax.set_xticks(marked, marked)
+            ax.minorticks_off()
+        if "ticks" in panel:
+            ax.set_xticks(range(len(panel["ticks"])), panel["ticks"])
+        ax.grid(alpha=0.3)
+    shown.pop("", None)
+    if len(shown) > 1:
+        fig.legend(shown.values(), shown, loc="outside lower center", ncols=min(5, len(shown)))
+    show_figure(alt)
+
+
 # ----------------------------------------------------------------------------- progress
 class _CellLine:
     """A text stream for tqdm that rewrites one line below the cell, so that only its last state is stored."""

@@ -73,45 +73,51 @@ class ReadingStage(nn.Module):
 class PainterUNet(nb.UNet):
     """nb.UNet with a ReadingStage in the place of every Stage, and a coarse path from the sentence: two linear layers
     make a map [B, 3, 16, 16] of its vector, which joins the input at every t, also where noise has covered everything.
-    coarse_path: without it (for measuring its share) the map is 0."""
 
-    def __init__(self, widths=(32, 64, 160, 256), attention=(2, 3), embedding=256, text_width=384, **options):
-        super().__init__(widths=widths, attention=attention, embedding=embedding, text_width=text_width, draft=True,
-                         **options)
-        for stages, wider in ((self.down, 1), (self.up, 2)):
+    reading, coarse_path: False for a network without the one or the other, to measure what each is worth.
+    """
+
+    def __init__(self, widths=(32, 64, 160, 256), attention=(2, 3), embedding=256, text_width=384, reading=True,
+                 coarse_path=True, **options):
+        super().__init__(widths=widths, attention=attention, embedding=embedding, text_width=text_width,
+                         draft=coarse_path, **options)
+        for stages, wider in ((self.down, 1), (self.up, 2)) if reading else ():
             for level, width in enumerate(widths):
                 stages[level] = ReadingStage(wider * width, width, embedding, level in attention, text_width)
-        self.middle = ReadingStage(widths[-1], widths[-1], embedding, len(widths) - 1 in attention, text_width)
+        if reading:
+            self.middle = ReadingStage(widths[-1], widths[-1], embedding, len(widths) - 1 in attention, text_width)
         self.plan = nn.Sequential(nn.Linear(text_width, 1024), nn.SiLU(), nn.Linear(1024, 3 * 16 * 16),
-                                  nn.Unflatten(1, (3, 16, 16)))
-        self.coarse_path = True
+                                  nn.Unflatten(1, (3, 16, 16))) if coarse_path else None
 
     def forward(self, x, t, condition):
-        plan = self.plan(condition.text.pooled) * self.coarse_path
-        plan = F.interpolate(plan, (self.size // 2, self.size // 2), mode="bilinear")
-        return nb.unet_forward(self, x, t, replace(condition, text=condition.text._replace(draft=plan)))
+        if self.plan is not None:
+            side = self.size // self.fold * (self.fold // 2)
+            plan = F.interpolate(self.plan(condition.text.pooled), (side, side), mode="bilinear")
+            condition = replace(condition, text=condition.text._replace(draft=plan))
+        return nb.unet_forward(self, x, t, condition)
 
 
 nb.NETWORKS["PainterUNet"] = PainterUNet
 
 
-def painter_loss(model, index, generator):
-    """`Denoiser.loss` on scenes, a quarter of them with a hole smaller than the picture; index: caption numbers."""
+def painter_loss(model, index, generator, kinds=(0.5, 0.3, 0.2), max_weight=2.0):
+    """`Denoiser.loss` on scenes, a quarter of them with a hole smaller than the picture; index: caption numbers; kinds:
+    see `scenes.said`."""
     rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
-    pictures, captions, _ = scenes.scene_batch(index, rng)
+    pictures, captions, _ = scenes.scene_batch(index, rng, kinds)
     x_0 = nb.to_model_range(pictures).contiguous(memory_format=torch.channels_last)
     count = len(index)
     whole = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
     mask = torch.where(whole, 1.0, nb.training_masks(count, generator))
     condition = nb.Condition(prompt=captions, mask=mask, visible=x_0 * (1 - mask))
     drop = torch.where(mask.mean((1, 2, 3)) < 1, 0.25, 0.1)
-    return model.loss(x_0, condition, drop=drop, max_weight=2.0, generator=generator)
+    return model.loss(x_0, condition, drop=drop, max_weight=max_weight, generator=generator)
 
 
 PAINTER = nb.Recipe("painter", {"net": "PainterUNet", "config": {"fold": 2, "inpaint": True},
                                 "schedule": ["cosine", 1000, 2.0], "target": "x_0",
                                 "reader": {"net": "Reader", "tokens": 2.5, "pooled": 4.0}}, painter_loss,
-                    pictures=50_000, epochs=60, batch_size=32, lr=1e-3, decay="trapezoid", warmup=500, ema=0.9995)
+                    pictures=50_000, epochs=60, batch_size=16, lr=1e-3, decay="trapezoid", warmup=500, ema=0.9995)
 
 
 def main(words=None):
