@@ -4,8 +4,10 @@ No part of a diffusion model stands in here; every definition of one stands in `
 Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
 """
 
+import base64
 import builtins
 import hashlib
+import html
 import importlib.resources
 import io
 import json
@@ -22,6 +24,7 @@ import tempfile
 import textwrap
 import types
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -281,7 +284,9 @@ def load_picture(path, size=64, crop=False):
             picture = ImageOps.exif_transpose(picture).convert("RGBA")
         if max(picture.size) > size * min(picture.size):
             raise ValueError(f"{path.name} is {picture.width} x {picture.height}: too narrow for a square; crop it")
-    except (OSError, SyntaxError, TypeError, NotImplementedError, PIL.Image.DecompressionBombError) as error:
+    except ValueError as error:
+        raise ValueError(str(error) if path.name in str(error) else f"{path.name} is damaged ({error})") from None
+    except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
         raise ValueError(f"{path.name} is damaged, or no picture ({error}); PNG and JPEG work") from None
     white = PIL.Image.new("RGBA", picture.size, "white")
     flat = PIL.Image.alpha_composite(white, picture).convert("RGB")
@@ -289,26 +294,88 @@ def load_picture(path, size=64, crop=False):
     return torch.from_numpy(np.array(flat)).permute(2, 0, 1)[None].float() / 255
 
 
-def load_class_folders(folder, per_class, size, seed, skipped):
-    """Yields (name, list of pictures [1, 3, size, size] in [0, 1]) for each folder in `folder`, at most per_class of
-    each, chosen by seed; an unreadable file goes to skipped, {file: why}. Raises FileNotFoundError or ValueError."""
+class ClassFolders(NamedTuple):
+    """pictures: {class: [pictures [1, 3, size, size] in [0, 1]]}; files: the names and sizes of what was read; skipped:
+    {file: why}; notes: what was left out, in words."""
+
+    pictures: dict
+    files: list
+    skipped: dict
+    notes: list
+
+
+def choose_classes(there, classes):
+    """Which of the class names `there` are meant by None (all), a number (the first so many) or a list of names; and
+    notes on it. Raises ValueError for a name that is not there, or a number below 1."""
+    if classes is None:
+        return list(there), []
+    if isinstance(classes, list | tuple):
+        if missing := [name for name in classes if name not in there]:
+            raise ValueError(f"no class {', '.join(map(repr, missing))}; there are: {', '.join(there) or 'none'}")
+        return list(classes), []
+    count = check_number("classes", classes, 1, 10**6, whole=True)
+    chosen = list(there)[:count]
+    notes = [f"{count} classes were asked for, {len(chosen)} are there"] if count > len(chosen) else []
+    return chosen, notes + ([f"the first {count} of {len(there)} classes"] if count < len(there) else [])
+
+
+def load_class_folders(folder, classes=None, per_class=20, size=64, seed=0):
+    """The pictures of a folder of class folders, as ClassFolders: of each class at most per_class, chosen by seed.
+
+    Hidden folders, folders without a readable picture and unreadable files are left out, and named. Raises
+    FileNotFoundError or ValueError, with advice, where nothing is left.
+    """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}: give one that holds a folder of pictures for each class")
-    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
-    if not inside:
-        raise ValueError(f"{folder} holds no class folders: put each class's pictures in a folder of its own")
-    for place in inside:
-        files = sorted(p for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
+    places = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith((".", "__"))}
+    files = {name: sorted(p for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
+             for name, place in places.items()}
+    empty = [name for name, inside in files.items() if not inside]
+    chosen, notes = choose_classes([name for name in places if name not in empty], classes)
+    found = ClassFolders({}, [], {}, notes + [f"{name}: an empty folder, left out" for name in empty])
+    for name in chosen:
         pictures = []
-        for i in torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist():
+        for i in torch.randperm(len(files[name]), generator=torch.Generator().manual_seed(seed)).tolist():
             if len(pictures) == per_class:
+                notes = f"{name}: {per_class} of {len(files[name])} pictures, chosen by chance (per_class takes more)"
+                found.notes.append(notes)
                 break
             try:
-                pictures.append(load_picture(files[i], size, crop=True))
+                pictures.append(load_picture(files[name][i], size, crop=True))
+                found.files.append([name, files[name][i].name, files[name][i].stat().st_size])
             except ValueError as error:
-                skipped[str(files[i])] = str(error)
-        yield place.name, pictures
+                found.skipped[str(files[name][i])] = str(error)
+        if pictures:
+            found.pictures[name] = pictures
+        else:
+            found.notes.append(f"{name}: no readable picture, left out")
+    if not found.pictures:
+        raise ValueError(f"{folder} holds no class folders with readable pictures: put each class's pictures in a "
+                         f"folder of its own ({len(found.skipped)} files were skipped)")
+    return found
+
+
+def load_mask(path, size=64):
+    """A mask of your own from a picture file, white = hole: float32 [1, 1, size, size] of zeros and ones.
+
+    The whole picture fits in; what is beside it is no hole. What is brighter than half of the brightest pixel counts as
+    white, so 0 and 1 do as well as 0 and 255. Raises FileNotFoundError, or ValueError for a file that is no mask.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture at {path}")
+    try:
+        with PIL.Image.open(path) as picture:
+            flat = np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"), np.float64)
+            grey = flat[..., :3].mean(2) * (flat[..., 3] / 255 if flat.shape[2] == 4 else 1)
+    except Exception as error:  # a damaged file raises one of many kinds
+        raise ValueError(f"{path.name} is damaged, or no picture ({error}); PNG works") from None
+    if not grey.max() > 0:
+        raise ValueError(f"{path.name} is black throughout: white marks the hole")
+    mask = PIL.Image.fromarray((255.0 * (grey > grey.max() / 2)).astype(np.uint8))
+    small = np.asarray(ImageOps.pad(mask, (size, size), PIL.Image.Resampling.BOX, color=0))
+    return torch.from_numpy(small > 127)[None, None].float()
 
 
 def draw_strokes(strokes, size=64, background="white"):
@@ -506,9 +573,9 @@ def png(images, columns=None, zoom=1):
     return buffer.getvalue()
 
 
-def plot_losses(histories, title="Training loss", window=50, log=True):
+def plot_losses(histories, title="Training loss", window=50, log=True, path=None):
     """Draw loss curves: histories maps a label to a sequence with one loss a step. Bold: mean over `window` steps, or
-    over a tenth of a shorter curve, drawn at the middle of them."""
+    over a tenth of a shorter curve, drawn at the middle of them. path: write a PNG there instead of showing it."""
     _, ax = plt.subplots(figsize=(7, 2.7))
     for (label, losses), style in zip(histories.items(), ("-", "--", ":", "-.") * len(histories), strict=False):
         losses = torch.as_tensor(losses, dtype=torch.float32)
@@ -523,7 +590,11 @@ def plot_losses(histories, title="Training loss", window=50, log=True):
     ax.grid(alpha=0.3)
     if len(histories) > 1:
         ax.legend(fontsize=8)
-    show_figure(f"{title}: loss of {', '.join(histories)} over steps")
+    if path:
+        plt.savefig(path, bbox_inches="tight")
+        plt.close()
+    else:
+        show_figure(f"{title}: loss of {', '.join(histories)} over steps")
 
 
 def plot_lines(*panels, alt, size=(5.2, 3.0)):
@@ -556,6 +627,13 @@ def plot_lines(*panels, alt, size=(5.2, 3.0)):
     if len(shown) > 1:
         fig.legend(shown.values(), shown, loc="outside lower center", ncols=min(5, len(shown)))
     show_figure(alt)
+
+
+def show_gif(path, alt):
+    """Show a GIF file, in every viewer that shows HTML, with an alternative text."""
+    data = base64.b64encode(Path(path).read_bytes()).decode()
+    display({"text/html": f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}">', "text/plain": alt},
+            raw=True)
 
 
 # ----------------------------------------------------------------------------- progress

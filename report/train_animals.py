@@ -6,6 +6,7 @@ Stopped by Ctrl-C or a power cut, the same command goes on where it was.
 """
 
 import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers import load_notebook, to_picture  # noqa: E402
+from helpers import load_notebook, plot_losses, to_picture  # noqa: E402
 
 nb = load_notebook()
 
@@ -28,6 +29,11 @@ def whole(least):
     return read
 
 
+def classes_asked(words):
+    """What --classes means: None for all, a number, or names."""
+    return int(words[0]) if len(words) == 1 and words[0].isdigit() else words or None
+
+
 def rate(text):
     if not 0 < float(text) < 1:  # float raises ValueError for what is no number, and argparse tells
         raise argparse.ArgumentTypeError(f"a number between 0 and 1, not {text!r}")
@@ -38,7 +44,7 @@ def arguments(words=None):
     """The command line, as a namespace; exits with advice for wrong arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder with a folder of pictures for each class (default: drawn animals)")
-    parser.add_argument("--classes", type=whole(1), default=5, help="how many class folders (default 5)")
+    parser.add_argument("--classes", nargs="+", default=[], help="how many class folders, or their names (default all)")
     parser.add_argument("--per-class", type=whole(1), default=20, help="pictures of each class (default 20)")
     parser.add_argument("--size", type=whole(16), default=64, help="sides in pixels, a multiple of 16 (default 64)")
     parser.add_argument("--steps", type=whole(1), default=6000, help="training steps (default 6000)")
@@ -51,6 +57,18 @@ def arguments(words=None):
     return parser.parse_args(words)
 
 
+def report_pictures(folder, data, model):
+    """Write samples.png, forward.png (one picture of each class, noised more and more) and loss.png."""
+    samples = nb.generate_animals(torch.arange(4 * len(data.names)) // 4, model=model)
+    to_picture(samples, 4, zoom=2).save(folder / "samples.png")
+    first = data.images[[data.labels.tolist().index(i) for i in range(len(data.names))]]
+    noise = nb.Noise(0, len(first))(first.shape[1:])
+    noised = [model.schedule.q_sample(first, t, noise) for t in (0, 100, 200, 400, 600, 800, 1000)]
+    rows = nb.to_image_range(torch.stack(noised, 1).flatten(0, 1))
+    to_picture(rows, len(noised), zoom=2).save(folder / "forward.png")
+    plot_losses({"loss": model.info["losses"]}, "Animals", path=folder / "loss.png")
+
+
 def main(words=None):
     """Train: writes output/animals.safetensors and output/samples.png. Returns the model; exits with advice."""
     a = arguments(words)
@@ -58,26 +76,30 @@ def main(words=None):
     folder = Path(a.output).expanduser()
     try:
         device = torch.empty(0, device=a.device or nb.default_device()).device
-        data = nb.AnimalPictures(a.data, a.classes, a.per_class, a.size)
+        data = nb.AnimalPictures(a.data, classes_asked(a.classes), a.per_class, a.size)
     except (AssertionError, OSError, RuntimeError, ValueError) as error:  # torch asserts that it was built with CUDA
         raise SystemExit(f"error: {error}") from None
     for file, reason in data.skipped.items():
         print(f"skipped {file}: {reason}")
+    for note in data.notes:
+        print(note)
     print(f"{len(data)} pictures in the classes {', '.join(data.names)}; on {device}")
     recipe = nb.animal_recipe(data, a.steps, a.batch, a.lr, a.size, a.loss)
-    of = {"distance": a.loss, "pictures": nb.fingerprint({}, {"": data.images})}  # so that no other run is gone on with
+    read = json.dumps(data.files) if a.data else "drawn"
+    of = {"distance": a.loss, "pictures": read}  # so that no other run is gone on with
     recipe = replace(recipe, info={**recipe.info, **of})
     if a.fresh:
         (folder / "training" / "animals.pt").unlink(missing_ok=True)
     try:
         model = nb.train(recipe, folder, save_every=20, device=device)
-        x = nb.generate_animals(torch.arange(4 * len(data.names)) // 4, model=model)
-        to_picture(x, 4, zoom=2).save(folder / "samples.png")
+        report_pictures(folder, data, model)
     except KeyboardInterrupt:
         raise SystemExit("stopped: the same command goes on from the last checkpoint, if there is one") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f"error: {error} (--fresh begins anew)") from None
-    print(f"weights in {folder / 'animals.safetensors'}, samples in {folder / 'samples.png'}")
+    weights = str(folder / "animals.safetensors")
+    print(f"in {folder}: animals.safetensors, samples.png (four of each class), loss.png, forward.png (noised)\n"
+          f"to draw more: nb.generate_animals([0], model=nb.load_model({weights!r}))")
     return model
 
 

@@ -26,7 +26,7 @@ def shown(cell):
     found = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        found += [data[kind] for kind in ("image/png", "image/gif", "text/markdown") if kind in data]
+        found += [data[kind] for kind in ("image/png", "text/html", "text/markdown") if kind in data]
     return found
 
 

@@ -80,9 +80,44 @@ def test_an_orientation_flag_is_obeyed_and_the_middle_is_cut_out(tmp_path):
     assert not ((x[0] > 0.9) & (x[1] < 0.1)).any()
 
 
+def test_classes_are_chosen_by_name_or_number_and_what_is_left_out_is_said(folder):
+    (folder / "empty").mkdir()
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_text("no picture")
+    data = nb.AnimalPictures(folder, per_class=3, size=32)
+    assert data.names == ["cats", "dogs"]
+    assert data.labels.tolist() == [0] * 3 + [1] * 3
+    notes = "\n".join(data.notes)
+    assert re.search("empty: an empty folder, left out", notes)
+    assert re.search("texts: no readable picture, left out", notes)
+    assert re.search(r"cats: 3 of 5 pictures.*per_class", notes)
+    assert str(folder / "texts" / "a.txt") in data.skipped
+    assert nb.AnimalPictures(folder, classes=["dogs"], size=32).names == ["dogs"]
+    assert nb.AnimalPictures(folder, classes=("dogs", "cats"), size=32).names == ["dogs", "cats"]
+    more = nb.AnimalPictures(folder, classes=5, size=32)
+    assert more.names == ["cats", "dogs"]
+    assert any("5 classes were asked for" in note for note in more.notes)
+    assert nb.AnimalPictures(folder, classes=1, size=32).names == ["cats"]
+    assert nb.AnimalPictures(classes=["birds"]).names == ["birds"]
+    for wrong in (["cats", "lions"], ("lions",)):
+        with pytest.raises(ValueError, match="no class 'lions'; there are: cats, dogs"):
+            nb.AnimalPictures(folder, classes=wrong)
+
+
+@pytest.mark.parametrize("content", [b"", b"DDS |\0\0\0" + bytes(range(200)), b"II*\0\x08\0\0\0" + b"\xff" * 300,
+                                     b"\x89PNG\r\n\x1a\n" + bytes(50), b"BM" + bytes(100), b"GIF89a" + b"\xff" * 40,
+                                     b"qoif" + b"\0" * 30, b"P6 9999999999 1 255 "])
+def test_no_unreadable_picture_stops_a_folder(folder, content):
+    for ending in ("tif", "dds", "png", "bmp", "gif", "jpg", "ppm", "webp"):
+        (folder / "cats" / f"bad.{ending}").write_bytes(content)
+    data = nb.AnimalPictures(folder, size=32)
+    assert data.labels.tolist() == [0] * 4 + [1] * 4
+    assert len(data.skipped) == 10
+
+
 @pytest.mark.parametrize(("make", "options", "advice"), [
     ([], {}, "no folder at"), (["."], {}, "holds no class folders"), (["cats"], {"size": 40}, "multiple of 16"),
-    (["cats"], {"classes": 1}, "no readable picture of the class cats"), (["cats"], {"size": 0}, "size"),
+    (["cats"], {"classes": 1}, "no class folders with readable pictures"), (["cats"], {"size": 0}, "size"),
     (["cats"], {"size": 32.5}, "size")])
 def test_a_folder_that_cannot_be_trained_on_is_refused(tmp_path, make, options, advice):
     for name in make:
@@ -131,8 +166,8 @@ def test_wrong_classes_and_wrong_noise_are_refused(tiny, labels, x_T, advice):
 # ----------------------------------------------------------------------------- the command line
 def test_the_command_line_trains_goes_on_where_it_was_stopped_and_keeps_runs_apart(folder, monkeypatch, capsys):
     def words(output, *more):
-        return ["--data", str(folder), "--classes", "2", "--size", "16", "--steps", "4", "--batch", "4",
-                "--device", "cpu", "--output", str(output), *more]
+        return ["--data", str(folder), "--size", "16", "--steps", "4", "--batch", "4", "--device", "cpu",
+                "--output", str(output), *more]
 
     straight, out = train_animals.main(words(folder.parent / "straight")), folder.parent / "out"
     printed = capsys.readouterr().out
@@ -151,20 +186,31 @@ def test_the_command_line_trains_goes_on_where_it_was_stopped_and_keeps_runs_apa
     assert torch.allclose(info["losses"], torch.tensor(straight.info["losses"]), rtol=2e-3)
     with PIL.Image.open(out / "samples.png") as picture:
         assert picture.size == (4 * 33 + 1, 2 * 33 + 1)
-    for change in (["--loss", "l1"], ["--lr", "0.001"], ["--per-class", "3"]):
+    with PIL.Image.open(out / "forward.png") as picture:
+        assert picture.size == (7 * 33 + 1, 2 * 33 + 1)
+    with PIL.Image.open(out / "loss.png") as picture:
+        assert picture.width > 400
+    longer = train_animals.main(words(out, "--steps", "8")).info
+    assert longer["step"] == 8
+    assert longer["losses"][:4] == straight.info["losses"] or torch.allclose(
+        torch.tensor(longer["losses"][:4]), torch.tensor(straight.info["losses"]), rtol=2e-3)
+    with pytest.raises(SystemExit, match="more steps.*--fresh"):
+        train_animals.main(words(out))
+    for change in (["--loss", "l1"], ["--lr", "0.001"], ["--per-class", "3"], ["--classes", "cats"]):
         with pytest.raises(SystemExit, match="other settings.*--fresh"):
-            train_animals.main(words(out, *change))
+            train_animals.main(words(out, "--steps", "8", *change))
     PIL.Image.new("RGB", (40, 40), "red").save(folder / "cats" / "0.png")  # as many pictures, but others
     with pytest.raises(SystemExit, match="other settings.*--fresh"):
-        train_animals.main(words(out))
+        train_animals.main(words(out, "--steps", "8"))
     assert train_animals.main(words(out, "--loss", "l1", "--fresh")).info["distance"] == "l1"
 
 
 @pytest.mark.parametrize(("words", "advice"), [
-    *((words.split(), "usage:") for words in ("--steps 0", "--steps many", "--classes -1", "--lr fast", "--lr 0",
+    *((words.split(), "usage:") for words in ("--steps 0", "--steps many", "--lr fast", "--lr 0",
                                               "--lr nan", "--loss l3", "--colour red", "extra")),
     (["--data", "nowhere"], "error: no folder at nowhere"), (["--size", "40"], "error: .*multiple of 16"),
-    (["--device", "abacus"], "error: .*abacus"), (["--classes", "9"], "error: 9 classes were asked for")])
+    (["--device", "abacus"], "error: .*abacus"), (["--classes", "0"], "error: classes must be"),
+    (["--classes", "birds", "lions"], "error: no class 'lions'; there are: animal faces, birds")])
 def test_wrong_arguments_are_told_and_nothing_is_written(words, advice, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:

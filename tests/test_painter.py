@@ -387,3 +387,29 @@ def test_unusable_files_are_refused(tmp_path):
     for name in ("animated.gif", "narrow.png", "damaged.png", "no picture.png", "none.png"):
         with pytest.raises((ValueError, FileNotFoundError), match=name.split(".")[0].replace("none", "no picture at")):
             helpers.load_picture(tmp_path / name)
+
+
+def test_a_mask_from_a_file_has_the_hole_that_was_painted_and_no_other(tmp_path):
+    for size, ones in (((800, 600), 255), ((64, 64), 1), ((30, 300), 200)):
+        picture = PIL.Image.new("L", size)
+        picture.paste(ones, (size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2))
+        picture.save(path := tmp_path / "mask.png")
+        mask = helpers.load_mask(path)
+        assert mask.shape == (1, 1, 64, 64)
+        assert set(mask.unique().tolist()) == {0, 1}
+        share = min(size) / max(size) / 16  # of the square into which the picture fits
+        assert mask.mean().item() == pytest.approx(share, abs=0.01), size
+    picture.convert("1").save(path)
+    assert torch.equal(helpers.load_mask(path), mask)
+    clear = PIL.Image.new("RGBA", (64, 64), (255, 255, 255, 0))
+    clear.paste((255, 255, 255, 255), (0, 0, 32, 64))  # painted on a transparent ground
+    clear.save(path)
+    assert helpers.load_mask(path)[0, 0].mean(0).tolist() == [1] * 32 + [0] * 32
+    PIL.Image.new("L", (64, 64)).save(path)
+    with pytest.raises(ValueError, match="black throughout"):
+        helpers.load_mask(path)
+    path.write_text("text")
+    with pytest.raises(ValueError, match="no picture"):
+        helpers.load_mask(path)
+    with pytest.raises(FileNotFoundError, match="no picture at"):
+        helpers.load_mask(tmp_path / "none.png")
