@@ -342,7 +342,7 @@ def painting(prompts="a cat", **options):
     *((painting(steps=s), ValueError, "steps") for s in (0, -1, 2.5, 10_000, "3", True)),
     *((painting(seed=s), ValueError, "seed") for s in (-1, 0.5)), (painting(method="euler"), ValueError, "euler"),
     *((lambda model, f=f, m=m: f("a cat", model=m and nb.load_model(m, "cpu") or model.net), ValueError,
-       "takes no prompts") for f in (nb.text_to_image, nb.attention_maps, lambda p, **o: nb.anagram(p, p, **o),
+       "paints no prompts") for f in (nb.text_to_image, nb.attention_maps, lambda p, **o: nb.anagram(p, p, **o),
                                      lambda p, **o: nb.hybrid(p, p, **o)) for m in ("digits", None)),
     *((f(images=x), ValueError, advice) for x, advice in (
         (GOOD[..., ::2, ::2], "load_picture"), (GOOD[:, :1], "3, 64, 64"), ("cat.png", "images must be"),
@@ -399,7 +399,7 @@ def test_a_mask_from_a_file_has_the_hole_that_was_painted_and_no_other(tmp_path)
         assert set(mask.unique().tolist()) == {0, 1}
         share = min(size) / max(size) / 16  # of the square into which the picture fits
         assert mask.mean().item() == pytest.approx(share, abs=0.01), size
-    picture.convert("1").save(path)
+    picture.point(lambda grey: 255 * (grey > 0)).convert("1").save(path)
     assert torch.equal(helpers.load_mask(path), mask)
     clear = PIL.Image.new("RGBA", (64, 64), (255, 255, 255, 0))
     clear.paste((255, 255, 255, 255), (0, 0, 32, 64))  # painted on a transparent ground

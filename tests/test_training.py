@@ -181,7 +181,7 @@ def test_a_run_killed_while_its_state_is_written_goes_on_from_the_last_whole_one
     assert sorted(p.name for p in tmp_path.rglob("*.*")) == ["tiny.pt", "tiny.safetensors"]
 
 
-@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"epochs": 4}, {"batch_size": 6}, {"ema": 0.5}, {"decay": "constant"},
+@pytest.mark.parametrize("change", [{"lr": 1e-3}, {"batch_size": 6}, {"ema": 0.5}, {"decay": "constant"},
                                     {"info": {**TINY, "target": "eps"}}], ids=str)
 def test_a_state_of_other_settings_is_refused_and_kept(tmp_path, change):
     train(tmp_path, max_seconds=0)
@@ -189,6 +189,15 @@ def test_a_state_of_other_settings_is_refused_and_kept(tmp_path, change):
     with pytest.raises(ValueError, match="other settings.*delete it to begin anew"):
         train(tmp_path, replace(RECIPE, **change))
     assert (tmp_path / "training" / "tiny.pt").read_bytes() == state
+
+
+def test_a_finished_run_can_be_prolonged_but_not_shortened(tmp_path):
+    losses = train(tmp_path).info["losses"]
+    longer = train(tmp_path, replace(RECIPE, epochs=5)).info
+    assert (longer["step"], longer["losses"][:12]) == (20, losses)
+    assert nb.load_model(tmp_path / "tiny.safetensors", "cpu").info["step"] == 20
+    with pytest.raises(ValueError, match="more steps.*delete it to begin anew"):
+        train(tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1000], lambda b: b"no state", lambda b: torch_file({"step": 3}),
