@@ -201,7 +201,7 @@ def recipes():
                       pictures=n + n // 10, epochs=60, batch_size=64, lr=2e-3, decay="trapezoid", warmup=200,
                       classes=(EmojiJudge,)),
             nb.Recipe("scene_judge", {"net": "SceneJudge", "config": {"things": len(scenes.drawings().names)}},
-                      scene_judge_loss, pictures=20_000, epochs=12, batch_size=64, lr=2e-3, decay="trapezoid",
+                      scene_judge_loss, pictures=20_000, epochs=8, batch_size=64, lr=2e-3, decay="trapezoid",
                       warmup=200, classes=(SceneJudge,)))
 
 
