@@ -311,7 +311,7 @@ def choose_classes(there, classes):
         return list(there), []
     if isinstance(classes, list | tuple):
         if missing := [name for name in classes if name not in there]:
-            raise ValueError(f"no class {', '.join(map(repr, missing))}; there are: {', '.join(there) or 'none'}")
+            raise ValueError(f"unknown classes {', '.join(map(repr, missing))}; there are: {', '.join(there)}")
         return list(classes), []
     count = check_number("classes", classes, 1, 10**6, whole=True)
     chosen = list(there)[:count]

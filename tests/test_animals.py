@@ -100,7 +100,7 @@ def test_classes_are_chosen_by_name_or_number_and_what_is_left_out_is_said(folde
     assert nb.AnimalPictures(folder, classes=1, size=32).names == ["cats"]
     assert nb.AnimalPictures(classes=["birds"]).names == ["birds"]
     for wrong in (["cats", "lions"], ("lions",)):
-        with pytest.raises(ValueError, match="no class 'lions'; there are: cats, dogs"):
+        with pytest.raises(ValueError, match="unknown classes 'lions'; there are: cats, dogs"):
             nb.AnimalPictures(folder, classes=wrong)
 
 
@@ -210,7 +210,7 @@ def test_the_command_line_trains_goes_on_where_it_was_stopped_and_keeps_runs_apa
                                               "--lr nan", "--loss l3", "--colour red", "extra")),
     (["--data", "nowhere"], "error: no folder at nowhere"), (["--size", "40"], "error: .*multiple of 16"),
     (["--device", "abacus"], "error: .*abacus"), (["--classes", "0"], "error: classes must be"),
-    (["--classes", "birds", "lions"], "error: no class 'lions'; there are: animal faces, birds")])
+    (["--classes", "birds", "lions"], "error: unknown classes 'lions'; there are: animal faces, birds")])
 def test_wrong_arguments_are_told_and_nothing_is_written(words, advice, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
