@@ -16,6 +16,7 @@ import judges
 import numpy as np
 import scenes
 import torch
+import train_painter  # noqa: F401 - it makes its network known to load_model
 from common import RESULTS, in_parts, machine, nb, weights_of, write_results
 
 SKILLS = ("one thing", "two things", "number", "background", "relation", "place", "style", "size",
