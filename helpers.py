@@ -338,8 +338,8 @@ def load_class_folders(folder, classes=None, per_class=20, size=64, seed=0):
         pictures = []
         for i in torch.randperm(len(files[name]), generator=torch.Generator().manual_seed(seed)).tolist():
             if len(pictures) == per_class:
-                notes = f"{name}: {per_class} of {len(files[name])} pictures, chosen by chance (per_class takes more)"
-                found.notes.append(notes)
+                found.notes.append(f"{name}: {per_class} of {len(files[name])} pictures, chosen by chance (per_class "
+                                   "takes more)")
                 break
             try:
                 pictures.append(load_picture(files[name][i], size, crop=True))

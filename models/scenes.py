@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +19,14 @@ import resvg_py
 import torch
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from helpers import load_notebook  # noqa: E402
+
+COLOURS = load_notebook().COLOURS  # of the backgrounds: name -> red, green, blue
+NUMBERS = load_notebook().NUMBERS  # in words
 STYLES = ("OpenMoji", "Noto", "Twemoji", "Fluent")
-COLOURS = {"white": (255, 255, 255), "grey": (175, 175, 175), "red": (232, 92, 82), "orange": (248, 160, 66),
-           "yellow": (252, 222, 90), "green": (118, 196, 108), "turquoise": (84, 206, 196), "blue": (98, 150, 238),
-           "purple": (166, 120, 212), "pink": (248, 172, 204), "brown": (160, 116, 84)}
 SIZES = {"small": (20, 24), "medium": (28, 32), "large": (36, 44, 52)}  # sides in pixels of 64
-NUMBERS = ("zero", "one", "two", "three", "four")
 PLACES = {(row, column): "in the middle" if (row, column) == (1, 1) else
           f"in the {a} {b} corner" if a and b else f"at the {a}" if a else f"on the {b}"
           for row, a in enumerate(("top", "", "bottom")) for column, b in enumerate(("left", "", "right"))}

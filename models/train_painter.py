@@ -124,11 +124,9 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=nb.MODELS, type=Path, help="folder of the state and the weights")
     parser.add_argument("--minutes", default=math.inf, type=float, help="stop after so long, resumable")
-    parser.add_argument("--batch", default=PAINTER.batch_size, type=int)
     options = parser.parse_args(words)
-    recipe = replace(PAINTER, batch_size=options.batch)
     warm = (nb.MODELS / "painter.safetensors").is_file()
-    model = nb.train(recipe, options.out, max_seconds=60 * options.minutes, save_every=300, warm=warm)
+    model = nb.train(PAINTER, options.out, max_seconds=60 * options.minutes, save_every=300, warm=warm)
     nb.save_model(model, options.out.expanduser() / "painter.safetensors", torch.int8)
     print(nb.describe(model))
 

@@ -17,7 +17,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
-FEWER = ("_walk = walk\n"
+FEWER = ("import tempfile\nREPORT = Path(tempfile.mkdtemp())\n"  # GIFs of so short walks must not replace the real ones
+         "_walk = walk\n"
          "def walk(*args, steps=20, **options):\n    return _walk(*args, steps=min(int(steps), 2), **options)")
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import nbformat
+import PIL.Image
 import pytest
 from conftest import ROOT, nb
 from count_notebook import count
@@ -97,6 +98,12 @@ def test_files_are_small_enough():
     sizes = [(ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
     assert max(sizes) < 20 * 2**20
     assert sum(sizes) < 60 * 2**20
+
+
+def test_the_gifs_are_of_whole_walks():
+    for path in (ROOT / "report" / "gifs").glob("*.gif"):
+        with PIL.Image.open(path) as gif:
+            assert gif.n_frames > 10, f"{path.name} has {gif.n_frames} frames: run the notebook again"
 
 
 # ----------------------------------------------------------------------------- order, links, limits
