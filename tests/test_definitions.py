@@ -406,8 +406,8 @@ def unet(**options):
 
 @pytest.mark.parametrize("argument", [
     {"channels": 1}, {"size": 64}, {"size": None}, {"fold": 2}, {"widths": (32,)}, {"attention": (1,)},
-    {"embedding": 8}, {"classes": 5}, {"text_width": 8}, {"inpaint": True}, {"draft": True}, {"small": True},
-    {"coarse": True}], ids=str)
+    {"embedding": 8}, {"classes": 5}, {"text_width": 8}, {"sentence": 8}, {"inpaint": True}, {"draft": True},
+    {"small": True}, {"coarse": True}], ids=str)
 def test_every_argument_has_an_effect_and_keeps_the_shape(argument):
     net, x, t, told = unet(**argument)
     plain = {name: w.shape for name, w in unet()[0].state_dict().items()}
@@ -424,7 +424,7 @@ def test_every_argument_has_an_effect_and_keeps_the_shape(argument):
 @pytest.mark.parametrize(("argument", "change"), [
     ({}, "t"), ({}, "x"), ({"classes": 5}, "label"), ({"inpaint": True}, "mask"), ({"inpaint": True}, "visible"),
     ({"small": True}, "small"), ({"small": True}, "level"), ({"text_width": 8}, "tokens"),
-    ({"text_width": 8}, "pooled"), ({"draft": True}, "draft")], ids=str)
+    ({"text_width": 8}, "pooled"), ({"sentence": 8}, "pooled"), ({"draft": True}, "draft")], ids=str)
 def test_what_is_told_of_a_picture_changes_this_picture_alone(argument, change):
     net, x, t, told = unet(**argument)
     net.train()  # also in training: no picture depends on its batch
