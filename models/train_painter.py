@@ -1,12 +1,14 @@
 """The next painter, of scenes: network, loss and recipe. python models/train_painter.py [--out FOLDER] [--minutes M]
 
-Trains on `scenes` with the notebook's own loop, from models/painter.safetensors where it is there, and goes on where it
-was stopped. Its definitions move into the notebook when its pictures are better than those of the painter there.
+Trains with the notebook's own loop, and goes on where it was stopped, or from models/painter.safetensors. First things
+alone, each filling a picture of 32 pixels: names bind to shapes slowly, and there no pixel is spent on anything else.
+Then scenes. Its definitions move into the notebook when its pictures are better than those of the painter there.
 """
 
 import argparse
 import math
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,67 +27,15 @@ from helpers import load_notebook  # noqa: E402
 nb = load_notebook()
 
 
-class ReadingBlock(nn.Module):
-    """A ResBlock whose scale and shift come, at every place, from the vector [B, E] and from the words that the place
-    attends to: [B, C_in, H, W] -> [B, C_out, H, W]. So a word can turn channels up and down where its thing stands."""
-
-    def __init__(self, c_in, c_out, embedding, text_width, head=32):
-        super().__init__()
-        self.heads = max(1, c_out // head)
-        self.norm1 = nn.GroupNorm(8, c_in)
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2 = nn.GroupNorm(8, c_out, affine=False)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.scale_shift = nn.Linear(embedding, 2 * c_out)
-        self.q = nn.Linear(c_out, c_out)
-        self.kv = nn.Linear(text_width, 2 * c_out)
-        self.read = nn.Linear(c_out, 2 * c_out)
-        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
-
-    def forward(self, x, vector, text):
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        places = h.flatten(2).transpose(1, 2)
-        q = self.q(places)
-        (k, v) = self.kv(text.tokens).chunk(2, 2)
-        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
-        scores = (q @ k.transpose(2, 3) / math.sqrt(q.shape[3])).masked_fill(~text.keep[:, None, None], -math.inf)
-        words = (scores.softmax(3).to(v.dtype) @ v).transpose(1, 2).flatten(2)
-        told = self.read(words) + self.scale_shift(vector)[:, None]
-        scale, shift = told.transpose(1, 2).unflatten(2, x.shape[2:]).chunk(2, 1)
-        return self.skip(x) + self.conv2(F.silu((1 + scale) * h + shift))
-
-
-class ReadingStage(nn.Module):
-    """A ReadingBlock, then self-attention (if `look`)."""
-
-    def __init__(self, c_in, c_out, embedding, look, text_width):
-        super().__init__()
-        self.block = ReadingBlock(c_in, c_out, embedding, text_width)
-        self.look = nb.Attention(c_out) if look else None
-
-    def forward(self, x, vector, text):
-        x = self.block(x, vector, text)
-        return x if self.look is None else self.look(x)
-
-
 class PainterUNet(nb.UNet):
-    """nb.UNet with a ReadingStage in the place of every Stage, and a coarse path from the sentence: two linear layers
-    make a map [B, 3, 16, 16] of its vector, which joins the input at every t, also where noise has covered everything.
+    """nb.UNet that reads words, with a coarse path from the sentence: two linear layers turn its vector into a map
+    [B, 3, 16, 16], which joins the input at every t, also where noise has covered everything.
 
-    reading, coarse_path: False for a network without the one or the other, to measure what each is worth.
+    coarse_path: False for a network without it, to measure what it is worth.
     """
 
-    def __init__(self, widths=(32, 64, 160, 256), attention=(2, 3), embedding=256, text_width=384, reading=True,
-                 coarse_path=True, **options):
-        super().__init__(widths=widths, attention=attention, embedding=embedding, text_width=text_width,
-                         draft=coarse_path, **options)
-        for stages, wider in ((self.down, 1), (self.up, 2)) if reading else ():
-            for level, width in enumerate(widths):
-                stages[level] = ReadingStage(wider * width, width, embedding, level in attention, text_width)
-        if reading:
-            self.middle = ReadingStage(widths[-1], widths[-1], embedding, len(widths) - 1 in attention, text_width)
+    def __init__(self, widths=(32, 64, 160, 256), attention=(2, 3), text_width=384, coarse_path=True, **options):
+        super().__init__(widths=widths, attention=attention, text_width=text_width, draft=coarse_path, **options)
         self.plan = nn.Sequential(nn.Linear(text_width, 1024), nn.SiLU(), nn.Linear(1024, 3 * 16 * 16),
                                   nn.Unflatten(1, (3, 16, 16))) if coarse_path else None
 
@@ -100,24 +50,48 @@ class PainterUNet(nb.UNet):
 nb.NETWORKS["PainterUNet"] = PainterUNet
 
 
-def painter_loss(model, index, generator, kinds=(0.5, 0.3, 0.2), max_weight=2.0):
-    """`Denoiser.loss` on scenes, a quarter of them with a hole smaller than the picture; index: caption numbers; kinds:
-    see `scenes.said`."""
-    rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
-    pictures, captions, _ = scenes.scene_batch(index, rng, kinds)
+def filling_loss(model, pictures, captions, generator, max_weight):
+    """`Denoiser.loss` on pictures [B, 3, S, S] in [0, 1] with captions, half of them with a hole of some kind."""
     x_0 = nb.to_model_range(pictures).contiguous(memory_format=torch.channels_last)
-    count = len(index)
-    whole = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-    mask = torch.where(whole, 1.0, nb.training_masks(count, generator))
+    whole = torch.rand(len(x_0), 1, 1, 1, generator=generator) < 0.5
+    mask = torch.where(whole, 1.0, nb.training_masks(len(x_0), generator, x_0.shape[2]))
     condition = nb.Condition(prompt=captions, mask=mask, visible=x_0 * (1 - mask))
     drop = torch.where(mask.mean((1, 2, 3)) < 1, 0.25, 0.1)
     return model.loss(x_0, condition, drop=drop, max_weight=max_weight, generator=generator)
+
+
+def things_loss(model, index, generator, max_weight=2.0):
+    """`filling_loss` on single things that fill a small picture; index: numbers of captions."""
+    rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
+    return filling_loss(model, *scenes.thing_batch(index, rng), generator, max_weight)
+
+
+def painter_loss(model, index, generator, kinds=(0.5, 0.3, 0.2), max_weight=2.0):
+    """`filling_loss` on scenes; index: numbers of captions; kinds: see `scenes.said`."""
+    rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
+    return filling_loss(model, *scenes.scene_batch(index, rng, kinds)[:2], generator, max_weight)
 
 
 PAINTER = nb.Recipe("painter", {"net": "PainterUNet", "config": {"fold": 2, "inpaint": True},
                                 "schedule": ["cosine", 1000, 2.0], "target": "x_0",
                                 "reader": {"net": "Reader", "tokens": 2.5, "pooled": 4.0}}, painter_loss,
                     pictures=50_000, epochs=60, batch_size=16, lr=1e-3, decay="trapezoid", warmup=500, ema=0.9995)
+THINGS = replace(PAINTER, name="painter_things", loss=things_loss, pictures=20_000, epochs=30, batch_size=32,
+                 info={**PAINTER.info, "config": {**PAINTER.info["config"], "size": 32, "coarse_path": False}})
+
+
+def grow(things, folder):
+    """Write the state of a painter's run whose network begins as that of `things`; what it has besides begins as 0."""
+    run = nb.Run(PAINTER)
+    own = run.model.state_dict()
+    for name, w in things.state_dict().items():
+        if own[name].shape == w.shape:
+            own[name].copy_(w)
+        elif name == "net.init.weight":  # it also reads the coarse path
+            own[name].zero_()[:, : w.shape[1]] = w
+    run.ema = nb.EMA(run.model, PAINTER.ema)
+    (folder / "training").mkdir(parents=True, exist_ok=True)
+    torch.save(run.state_dict(), folder / "training" / "painter.pt")
 
 
 def main(words=None):
@@ -125,9 +99,16 @@ def main(words=None):
     parser.add_argument("--out", default=nb.MODELS, type=Path, help="folder of the state and the weights")
     parser.add_argument("--minutes", default=math.inf, type=float, help="stop after so long, resumable")
     options = parser.parse_args(words)
+    folder = options.out.expanduser()
+    end = time.time() + 60 * options.minutes
     warm = (nb.MODELS / "painter.safetensors").is_file()
-    model = nb.train(PAINTER, options.out, max_seconds=60 * options.minutes, save_every=300, warm=warm)
-    nb.save_model(model, options.out.expanduser() / "painter.safetensors", torch.int8)
+    if not warm and not (folder / "training" / "painter.pt").is_file():
+        things = nb.train(THINGS, folder, max_seconds=60 * options.minutes, save_every=300)
+        if things.info["step"] < THINGS.epochs * THINGS.epoch_steps:
+            return
+        grow(things, folder)
+    model = nb.train(PAINTER, folder, max_seconds=end - time.time(), save_every=300, warm=warm)
+    nb.save_model(model, folder / "painter.safetensors", torch.int8)
     print(nb.describe(model))
 
 

@@ -42,7 +42,7 @@ def one_thing(rng, kept=None, never=False):
         may[:, :2] = False
     elif kept is data.kept_colour:
         may[:, 0] = False
-    may[data.held_out] = False
+    may[np.setdiff1d(np.arange(len(may)), data.train)] = False
     return tuple(int(i) for i in rng.permutation(np.argwhere(may))[0])
 
 
