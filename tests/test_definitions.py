@@ -158,17 +158,17 @@ def test_ddim_with_eta_one_is_ddpm(name, T, steps, clip):
 def gaussian_error(method, schedule, steps, mean=0.3, spread=0.5, start=900, end=200):
     """Distance from the exact solution of the probability-flow ODE, at step `end`, for data N(mean, spread^2).
 
-    There E[x_0 | x_t] is linear in x_t, and the exact path keeps (x_t - sqrt(ab) mean) / sd_t unchanged.
+    There E[x_0 | x_t] is linear in x_t, and the exact path keeps (x_t - signal mean) / sd_t unchanged.
     """
     def sd(t):
-        return (schedule.alpha_bar[t] * (spread**2 - 1) + 1).sqrt()
+        return (schedule.signal[t] ** 2 * spread**2 + schedule.noise[t] ** 2).sqrt()
 
     def x_0(x_t, t):
-        root = schedule.alpha_bar[t].sqrt()
-        return mean + root * spread**2 / sd(t) ** 2 * (x_t - root * mean)
+        signal = schedule.signal[t]
+        return mean + signal * spread**2 / sd(t) ** 2 * (x_t - signal * mean)
 
     xi = normal(200)
-    solution = {t: schedule.alpha_bar[t].sqrt() * mean + sd(t) * xi for t in (start, end)}
+    solution = {t: schedule.signal[t] * mean + sd(t) * xi for t in (start, end)}
     chosen = [round(start - i * (start - end) / steps) for i in range(steps + 1)]
     x = {s: x for s, x, _ in walked(x_0, solution[start], schedule, chosen, method, clip=False)}[end]
     return (x - solution[end]).abs().mean().item()
@@ -203,6 +203,30 @@ def test_the_loop_asks_and_yields_once_a_step_clips_and_ends_clean(method, eta, 
     assert torch.equal(again, other) is (steps == 1 or method == "2m" or method == "ddim" and eta == 0)
 
 
+def test_flow_matching_is_the_straight_path_and_ddim_on_it_is_eulers_method():
+    """Lipman et al. (2023): x_t = (1 - t/T) x_0 + t/T eps; and it ends where a path of another pace ends."""
+    flow, x = nb.Schedule("flow", 200), normal(50, 1, 2, 4, seed=2)
+    x_0, eps = normal(6, 1, 2, 4), normal(6, 1, 2, 4, seed=1)
+    for t in (0, 1, 70, 200):
+        assert torch.allclose(flow.q_sample(x_0, t, eps), (1 - t / 200) * x_0 + t / 200 * eps, atol=1e-12)
+    exact = nb.exact_denoiser(flow, POINTS)
+    ddim = walked(exact, x, flow, nb.time_steps(200, 200), "ddim", clip=False)[-1][1]
+    euler = x
+    for t in range(200, 0, -1):
+        euler = euler - (euler - exact(euler, t)) / (t / 200) / 200
+    assert torch.allclose(ddim, euler, atol=1e-9)
+    cosine, steps = nb.Schedule("cosine", 1000), nb.time_steps(1000, 500)
+    ends = [walked(nb.exact_denoiser(s, POINTS), x, s, ts, "2m")[-1][1]
+            for s, ts in ((flow, nb.time_steps(200, 200)), (cosine, steps))]
+    assert ((ends[0] - ends[1]).abs().amax((1, 2, 3)) < 0.05).double().mean() > 0.9
+    for wrong in ({"method": "ddpm"}, {"method": "ddim", "eta": 0.5}):
+        with pytest.raises(ValueError, match="Euler"):
+            walked(exact, x, flow, [200, 100], **wrong)
+    for schedule, target in (("flow", "eps"), ("cosine", "u")):
+        with pytest.raises(ValueError, match="go together"):
+            nb.Denoiser(Asked(), nb.Schedule(schedule, 50), target)
+
+
 def test_ddim_recomputes_epsilon_after_clipping():
     s, x_t, wild = nb.Schedule("linear", 100), normal(50), 3 * normal(50, seed=1)
     ab_t, ab_s, x_0 = s.alpha_bar[60], s.alpha_bar[30], wild.clamp(-1, 1)
@@ -235,7 +259,8 @@ class Asked(torch.nn.Module):
 
 def asked(answer=None, target="eps", T=100):
     """A Denoiser around a net that keeps what it was asked."""
-    return nb.Denoiser(Asked(answer) if answer else Asked(), nb.Schedule("cosine", T), target)
+    schedule = nb.Schedule("flow" if target == "u" else "cosine", T)
+    return nb.Denoiser(Asked(answer) if answer else Asked(), schedule, target)
 
 
 def by_label(x, t, condition):
@@ -245,7 +270,7 @@ def by_label(x, t, condition):
 LABELS = nb.Condition(label=torch.tensor([3, 0, 7]))
 
 
-@pytest.mark.parametrize("target", ["eps", "x_0", "v"])
+@pytest.mark.parametrize("target", ["eps", "x_0", "v", "u"])
 @pytest.mark.parametrize("guidance", [0, 1, 0.5, 3, -1.0])
 def test_guidance_is_the_formula_in_eps_as_in_x_0(target, guidance):
     model, x = asked(by_label, target), normal(3, 1, 2, 4)
@@ -291,7 +316,7 @@ def test_a_walk_begins_at_the_noise_of_its_seeds_or_at_a_picture_noised_so_far()
 
 
 # ----------------------------------------------------------------------------- denoiser, condition, loss
-@pytest.mark.parametrize("target", ["eps", "x_0", "v"])
+@pytest.mark.parametrize("target", ["eps", "x_0", "v", "u"])
 @pytest.mark.parametrize("distance", ["l2", "l1"])
 def test_who_knows_the_truth_has_the_right_estimate_and_no_loss(target, distance):
     """A time step off by one, a wrong target or a wrong range would all leave a loss."""
@@ -300,7 +325,7 @@ def test_who_knows_the_truth_has_the_right_estimate_and_no_loss(target, distance
     def truth(x, t, condition):
         signal, noise = model.schedule.signal_and_noise((t * 100).round().long(), x)
         eps = (x - signal * x_0) / noise
-        return {"eps": eps, "x_0": x_0.expand_as(x), "v": signal * eps - noise * x_0}[target]
+        return {"eps": eps, "x_0": x_0.expand_as(x), "v": signal * eps - noise * x_0, "u": eps - x_0}[target]
 
     model = asked(truth, target)
     x_t = model.schedule.q_sample(x_0, 70, normal(3, 1, 2, 4).float())
@@ -312,12 +337,14 @@ def test_who_knows_the_truth_has_the_right_estimate_and_no_loss(target, distance
 
 
 @pytest.mark.parametrize(("target", "distance", "most"), [
-    ("eps", "l2", 1), ("eps", "l1", 1), ("x_0", "l2", 1), ("x_0", "l1", 1), ("v", "l2", 1), ("x_0", "l2", 4)])
+    ("eps", "l2", 1), ("eps", "l1", 1), ("x_0", "l2", 1), ("x_0", "l1", 1), ("v", "l2", 1), ("u", "l2", 1),
+    ("x_0", "l2", 4)])
 def test_the_loss_of_a_net_that_says_zero_is_that_of_algorithm_1(target, distance, most):
     """Its expectation over t and eps, for pictures of one grey: in closed form, averaged over t = 1 ... T."""
     model, grey = asked(target=target, T=20), 0.5
     ab = model.schedule.alpha_bar[1:]
-    square = {"eps": torch.ones(20), "x_0": torch.full((20,), grey**2), "v": ab + (1 - ab) * grey**2}[target]
+    square = {"eps": torch.ones(20), "x_0": torch.full((20,), grey**2), "v": ab + (1 - ab) * grey**2,
+              "u": torch.full((20,), 1 + grey**2)}[target]
     value = square if distance == "l2" else {"eps": math.sqrt(2 / math.pi), "x_0": grey}[target]
     expected = ((1 / (1 - ab)).clamp(max=most) * value).mean().item()
     found = model.loss(torch.full((5000, 1, 4, 4), grey), distance=distance, max_weight=most, generator=seeded())
@@ -361,7 +388,7 @@ def test_an_unknown_target_or_loss_is_refused_and_so_are_shapes_that_would_broad
     a, b = normal(3, 1, 5, 5), normal(3, 1, 5, 5, seed=1)
     assert torch.equal(nb.custom_loss(a, b), F.mse_loss(a, b, reduction="none"))
     assert torch.equal(nb.custom_loss(a, b, "l1"), F.l1_loss(a, b, reduction="none"))
-    for wrong, advice in ((lambda: nb.Denoiser(Asked(), nb.Schedule(), "x0"), "choose eps, x_0 or v"),
+    for wrong, advice in ((lambda: nb.Denoiser(Asked(), nb.Schedule(), "x0"), "choose eps, x_0, v or u"),
                           (lambda: nb.custom_loss(a, b, "huber"), "unknown loss"),
                           (lambda: nb.custom_loss(a, b[:1]), "shape")):
         with pytest.raises(ValueError, match=advice):
