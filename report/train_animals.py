@@ -95,7 +95,9 @@ def main(words=None):
         report_pictures(folder, data, model)
     except KeyboardInterrupt:
         raise SystemExit("stopped: the same command goes on from the last checkpoint, if there is one") from None
-    except (OSError, RuntimeError, ValueError) as error:
+    except OSError as error:  # a full disk, a folder without permission: nothing is lost
+        raise SystemExit(f"error: {error}. Mend that; the same command goes on from the last checkpoint") from None
+    except (RuntimeError, ValueError) as error:
         raise SystemExit(f"error: {error} (--fresh begins anew)") from None
     weights = str(folder / "animals.safetensors")
     print(f"in {folder}: animals.safetensors, samples.png (four of each class), loss.png, forward.png (noised)\n"

@@ -1,5 +1,6 @@
 """Animals: the loader on a folder of pictures, the loss, samples from noise, the command line as a user types it."""
 
+import errno
 import os
 import re
 import subprocess
@@ -190,6 +191,11 @@ def test_the_command_line_trains_goes_on_where_it_was_stopped_and_keeps_runs_apa
         assert picture.size == (7 * 33 + 1, 2 * 33 + 1)
     with PIL.Image.open(out / "loss.png") as picture:
         assert picture.width > 400
+    with monkeypatch.context() as patch:  # a full disk
+        patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(SystemExit, match="No space left.*goes on") as stopped:
+            train_animals.main(words(out, "--steps", "8"))
+        assert "anew" not in str(stopped.value)
     longer = train_animals.main(words(out, "--steps", "8")).info
     assert longer["step"] == 8
     assert longer["losses"][:4] == straight.info["losses"] or torch.allclose(

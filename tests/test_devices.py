@@ -1,5 +1,6 @@
 """Every public function and recipe on a GPU that is only pretended: no tensor may be left on the processor."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -91,3 +92,19 @@ class Few:
 
     def __getitem__(self, index):
         return nb.draw_emoji([nb.emoji_data().characters[i] for i in index.tolist()], size=256)
+
+
+@pytest.mark.parametrize("name", ["digits", "emoji, filled", "upscaler", "animals"])
+def test_defaults_of_torch_that_the_user_changed_change_no_picture(name):
+    before = CALLS[name](steps=1)
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    try:
+        after = CALLS[name](steps=1)
+        losses = nb.live(replace(nb.animal_recipe(nb.AnimalPictures()), batch_size=2), 2) if name == "animals" else [0]
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_default_dtype(torch.float32)
+    assert after.dtype == torch.float32
+    assert torch.allclose(before, after, atol=1e-6)
+    assert all(map(math.isfinite, losses))

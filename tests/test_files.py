@@ -169,7 +169,8 @@ def config(**changes):
 @pytest.mark.parametrize(("change", "tensors"), [
     *((change, {}) for change in ([], 3, None, {"net": "Transformer"}, {"net": "Reader"}, config(colour=1),
                                   *({key: "gone"} for key in ("net", "config", "schedule", "target")), {"target": "x"},
-                                  config(widths=[8, 64]), config(widths=[2**20, 2**21]), config(classes=10**12),
+                                  config(widths=[8, 64]), config(widths=[2**20, 2**21]),
+                                  config(widths=[8] * 10**5), config(classes=10**12),
                                   {"net": "CourseUNet", "config": {"D": 10**6}}, {"reader": {"names": ["a"]}},
                                   {"schedule": ["square", 50]}, {"schedule": ["cosine", 10**12]})),
     *(({}, {name: tensor}) for name, tensor in (

@@ -101,6 +101,12 @@ def test_the_shipped_model_draws_the_digits_that_are_asked_for(digits):
     assert torch.cdist(x.flatten(1), x.flatten(1)).fill_diagonal_(9).min() > 1  # and no two alike
 
 
+def test_a_compiled_model_draws_as_the_model_does(tiny):
+    model = stirred(tiny)
+    compiled = torch.compile(model, backend="eager")
+    assert torch.equal(*(nb.generate_digits([3, 1], steps=2, model=m) for m in (model, compiled)))
+
+
 def test_digits_may_be_asked_for_in_words():
     assert torch.equal(nb.generate_digits([7, 1], steps=3), nb.generate_digits(["7", "1"], steps=3))
     for prompt in ("something else", [""]):

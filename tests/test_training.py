@@ -1,5 +1,6 @@
 """Training: the loop, learning rates, averages; a run stopped anywhere goes on bit for bit; warm starts; `live`."""
 
+import errno
 import math
 import os
 from dataclasses import replace
@@ -159,22 +160,18 @@ def test_a_run_stopped_after_every_step_is_the_undisturbed_run(tmp_path, whole):
     assert same_content(content(tmp_path / "tiny.safetensors"), content(whole[0]))
 
 
-@pytest.mark.parametrize("killed", ["save", "replace"])
-def test_a_run_killed_while_its_state_is_written_goes_on_from_the_last_whole_one(tmp_path, whole, monkeypatch, killed):
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")], ids=repr)
+def test_a_run_stopped_while_its_state_is_written_goes_on_from_the_last_whole_one(
+        tmp_path, whole, monkeypatch, function, error):
     train(tmp_path, max_seconds=0)
-    save = torch.save
-
-    def half(state, path):
-        save(state, path)
-        os.truncate(path, os.path.getsize(path) // 2)
-        raise KeyboardInterrupt
 
     def stop(*_):
-        raise KeyboardInterrupt
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((torch, "save", half) if killed == "save" else (os, "replace", stop)))
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, function, stop)
+        with pytest.raises(type(error)):
             train(tmp_path, save_every=0)
     train(tmp_path)
     assert same_content(content(tmp_path / "tiny.safetensors"), content(whole[0]))

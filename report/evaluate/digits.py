@@ -45,7 +45,7 @@ def evaluate_judge(judge, model, real, options):
 
 
 def evaluate_guided(judge, model, real, options):
-    """Accuracy of guided samples, per digit, at guidance 2 and 20 steps of 2M."""
+    """Accuracy of guided samples, per digit, at guidance 2 and the default, 20 steps of DDPM."""
     labels, begun = torch.arange(options.samples) % 10, time.perf_counter()
     x = samples(model, labels, guidance=2.0, steps=20)
     seconds = (time.perf_counter() - begun) / len(x)
@@ -68,16 +68,16 @@ def evaluate_words(judge, model, real, options):
 
 
 def evaluate_frechet(judge, model, real, options):
-    """Fréchet distance at guidance 1, labels in the data's proportions: 20 steps of 2M, the default, and 50 of DDPM."""
+    """Fréchet distance at guidance 1, labels in the data's proportions: 20 steps of DDPM, the default, and others."""
     labels, rows = labels_like_the_data(options.samples), []
-    for method, steps in (("2m", 20), ("ddpm", 50)):
+    for method, steps in (("ddpm", 20), ("ddim", 20), ("2m", 20), ("2m", 50), ("ddpm", 50)):
         x = samples(model, labels, guidance=1, steps=steps, method=method)
         rows.append({"method": method, "steps": steps, **quality(judge, x, labels, real)})
     return {"samples": options.samples, **rows[0], "rows": rows}
 
 
 def evaluate_guidance(judge, model, real, options):
-    """Accuracy and Fréchet distance over guidance, 20 steps of 2M; accuracy means "read as asked", also at 0."""
+    """Accuracy and Fréchet distance over guidance, 20 steps of DDPM; accuracy means "read as asked", also at 0."""
     labels = labels_like_the_data(options.sweep)
     return {"samples": options.sweep, "rows": [
         {"guidance": g, **quality(judge, samples(model, labels, guidance=g, steps=20), labels, real)}
@@ -99,7 +99,7 @@ def evaluate_course(judge, model, real, options):
     """The course's network beside ours: accuracy at guidance 1, 2 and 5, and Fréchet distance at guidance 1."""
     labels, rows = labels_like_the_data(options.sweep), {}
     nets = {"digits_class": nb.load_model("digits_class"), "digits": model}
-    for name, steps, method in (("digits_class", 50, "ddpm"), ("digits_class", 20, "2m"), ("digits", 20, "2m")):
+    for name, steps, method in (("digits_class", 50, "ddpm"), ("digits_class", 20, "ddpm"), ("digits", 20, "ddpm")):
         row = {"trained": nb.describe(nets[name])}
         for guidance in (1, 2, 5):
             x = samples(nets[name], labels, guidance=guidance, steps=steps, method=method)

@@ -29,9 +29,9 @@ def table(results):
         (f"Fréchet distance, guidance 1, {d['frechet']['samples']:,} samples (real test digits: {floor:.2f}): "
          + " / ".join(f"{r['steps']} steps of {r['method'].upper()}" for r in d["frechet"]["rows"]),
          " / ".join(f"{r['distance']:.2f}, {r['distance'] / floor:.2f} times the floor" for r in d["frechet"]["rows"])),
-        (f"The same on {d['steps']['samples']:,} samples, where chance moves it by several units: 20 steps of 2M / 20 "
-         f"of DDPM / the best, {best['steps']} of {best['method'].upper()}",
-         f"{named['2m', 20]:.1f} / {named['ddpm', 20]:.1f} / {best['distance']:.1f}"),
+        (f"The same on {d['steps']['samples']:,} samples, where chance moves it by several units: 20 steps of DDPM / "
+         f"20 of 2M / the best, {best['steps']} of {best['method'].upper()}",
+         f"{named['ddpm', 20]:.1f} / {named['2m', 20]:.1f} / {best['distance']:.1f}"),
         ("One digit of a large batch, 20 steps, guided", f"{1000 * d['guided']['seconds_per_sample']:.0f} ms"),
         ("The whole notebook, weights loaded",
          f"{run['diffusion_assignment']['seconds'] / 60:.1f} minutes, "
