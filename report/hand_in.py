@@ -15,6 +15,7 @@ import html
 import io
 import re
 import sys
+import textwrap
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from helpers import write_whole  # noqa: E402
 
 NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
-ANIMALS = (1, 2, 4, 5, 6, 7, 8, 12)  # the sections that C1's code is taken from
+EXPLAINED = ("5 ", "6.1", "6.2", "8.4", "12 ", "12.")  # the sections whose text goes along with C1's code
 PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
 CREDIT = ("Emoji designed by OpenMoji (https://openmoji.org), CC BY-SA 4.0; weights trained on them and pictures of\n"
           "them are under the same licence.\n")
@@ -70,24 +71,88 @@ def sections():
     return pairs
 
 
-def without_import(source):
-    """Python source without its imports from helpers, which stand in the same file."""
-    lines = source.splitlines()
-    for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
-            del lines[node.lineno - 1 : node.end_lineno]
-    return "\n".join(lines).strip()
+def statements():
+    """Every top-level statement of helpers.py and of the notebook's exported cells: (heading, source, its ast node).
+
+    The heading is the last one of the notebook, with the text below it in the sections EXPLAINED; numbers of sections
+    and of demands are left out.
+    """
+    heading = "Helpers: pictures, files, checks of what a user passes"
+    parts = [(heading, content("helpers.py").decode())]
+    for _, cell in sections():
+        titles = re.findall(r"(?ms)^##+ ([\d.]+ [^\n]*)(.*?)(?=^##|\Z)", cell.source)
+        if cell.cell_type == "markdown" and titles:
+            title, text = titles[-1]
+            heading = title + re.sub(r"(?<=[^|$\n])\n(?=[^|$\n])", " ", text) * title.startswith(EXPLAINED)
+            heading = re.sub(r" ?\((C\d[^)]*|\d+(\.\d)?|\d+\.\d, [^)]*)\)", "", heading.split(" ", 1)[1]).strip()
+        elif cell.source.startswith("#| export\n"):
+            parts.append((heading, re.sub(r" \(C\d\.\d\)|, C\d\.B\d", "", cell.source)))
+    for heading, source in parts:
+        lines = source.splitlines()
+        for node in ast.parse(source).body:
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            yield heading, "\n".join(lines[first - 1 : node.end_lineno]), node
+
+
+def names_in(node):
+    """The names that a statement reads from outside: no parameters, none that it assigns itself."""
+    own = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
+    stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - own - stored
+
+
+def given(node):
+    """The name that a statement defines, and what must be needed for it to be kept: (name or None, names)."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return node.name, {node.name}
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    if isinstance(target, ast.Name):
+        return target.id, {target.id}
+    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):  # Denoiser.loss = denoising_loss
+        return None, {target.value.id}
+    if isinstance(target, ast.Subscript):  # NETWORKS["UNet"] = UNet
+        return None, names_in(node.value)
+    return None, {"nothing needs it"}
+
+
+def reachable(roots):
+    """The statements that the names `roots` need, in their order, with the imports that they need: (imports, [(heading,
+    source)])."""
+    found = list(statements())
+    needed, before = set(roots), None
+    while needed != before:
+        before = set(needed)
+        for _, _, node in found:
+            if given(node)[1] <= needed:
+                needed |= names_in(node)
+    kept = [(heading, source) for heading, source, node in found if given(node)[1] <= needed]
+    imports = {}  # module: names; of "import x as y" no names
+    for _, _, node in found:
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            if (alias.asname or alias.name.split(".")[0]) in needed:
+                if isinstance(node, ast.Import):
+                    imports[ast.unparse(ast.Import([alias]))] = None
+                elif node.module != "helpers":
+                    imports.setdefault(f"from {node.module} import ", set()).add(alias.name)
+    order = sorted(imports.items(), key=lambda pair: (pair[0].startswith("from"), pair[0]))
+    return [line + ", ".join(sorted(names or ())) for line, names in order], kept
 
 
 def animal_code():
-    """All code that trains and draws animals as the text of one Python file; it looks for weights in saved_models/."""
-    parts = ['"""All code of the animals in one file, made from the notebook. Its command line: --help."""',
-             content("helpers.py").decode().split('"""\n', 1)[1].strip()]
-    for section, cell in sections():
-        if section in ANIMALS and cell.cell_type == "code" and cell.source.startswith("#| export\n"):
-            parts.append(without_import(cell.source.removeprefix("#| export\n")))
-    script = content("report/train_animals.py").decode().split("nb = load_notebook()\n")
-    parts += ["import argparse\nimport sys\n\nnb = sys.modules[__name__]", script[1].strip()]
+    """What the animals need of the notebook and of helpers.py, and no more, with the command line, as the text of one
+    Python file; it looks for weights in saved_models/."""
+    script = content("report/train_animals.py").decode().split("nb = load_notebook()\n")[1].strip()
+    tree = ast.parse(script)
+    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    imports, kept = reachable(used | names_in(tree) | {"UNet", "load_model", "show_images", "ANIMALS", "json", "sys"})
+    what = "loader, forward process, network, Algorithm 1, sampling, training, command line"
+    parts = [f'"""Animals from noise: {what}."""\n\nimport argparse\n' + "\n".join(imports)]
+    for i, (heading, source) in enumerate(kept):
+        if not i or kept[i - 1][0] != heading:
+            lines = [part for line in heading.splitlines() for part in textwrap.wrap(line, 116) or [""]]
+            source = "\n".join(["# " + "-" * 100, *(f"# {line}".rstrip() for line in lines), source])
+        parts.append(source)
+    parts += ["nb = sys.modules[__name__]", script]
     return "\n\n\n".join(parts).replace('ROOT / "models"', 'ROOT / "saved_models"') + "\n"
 
 
