@@ -495,8 +495,9 @@ def to_picture(images, columns=None, zoom=1, pad=1, top=0, background=128):
     return grid
 
 
-def show_images(images, columns=None, *, title=None, column_labels=None, row_labels=None, captions=None, zoom=2):
-    """Show images [B, C, H, W] in [0, 1] as one sharp grid, each pixel as zoom x zoom.
+def show_images(images, columns=None, *, title=None, column_labels=None, row_labels=None, captions=None, zoom=2,
+                path=None):
+    """Show images [B, C, H, W] in [0, 1] as one sharp grid, each pixel as zoom x zoom, or write it to `path`.
 
     column_labels stand above the columns, row_labels left of the rows, captions above each image, wrapped.
     """
@@ -530,6 +531,9 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
     for i, text in enumerate(above):
         place = left + 2 + (i % columns + 0.5) * cell, top + i // columns * step + space - 2
         pen.multiline_text(place, "\n".join(text), font=font, fill="black", anchor="md", align="center", spacing=2)
+    if path:
+        canvas.save(path)
+        return
     show_picture(canvas, title or ", ".join(map(str, (captions or column_labels or row_labels or ["pictures"])[:8])))
 
 

@@ -15,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers import load_notebook, plot_losses, to_picture  # noqa: E402
+from helpers import load_notebook, plot_losses, show_images  # noqa: E402
 
 nb = load_notebook()
 
@@ -43,7 +43,8 @@ def rate(text):
 def arguments(words=None):
     """The command line, as a namespace; exits with advice for wrong arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder with a folder of pictures for each class (default: drawn animals)")
+    parser.add_argument("--data", help="folder with a folder of pictures for each class")
+    parser.add_argument("--drawn", action="store_true", help="train on the drawn animals that come with this")
     parser.add_argument("--classes", nargs="+", default=[], help="how many class folders, or their names (default all)")
     parser.add_argument("--per-class", type=whole(1), default=20, help="pictures of each class (default 20)")
     parser.add_argument("--size", type=whole(16), default=64, help="sides in pixels, a multiple of 16 (default 64)")
@@ -54,18 +55,23 @@ def arguments(words=None):
     parser.add_argument("--output", default="my_run", help="folder for weights and samples (default my_run)")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    if bool(options.data) == options.drawn:
+        parser.error("say what to train on: --data FOLDER, or --drawn for the drawn animals")
+    return options
 
 
 def report_pictures(folder, data, model):
-    """Write samples.png, forward.png (one picture of each class, noised more and more) and loss.png."""
+    """Write samples.png, forward.png (one picture of each class, noised more and more) and loss.png, with the names of
+    the classes."""
     samples = nb.generate_animals(torch.arange(4 * len(data.names)) // 4, model=model)
-    to_picture(samples, 4, zoom=2).save(folder / "samples.png")
+    show_images(samples, 4, row_labels=data.names, path=folder / "samples.png")
     first = data.images[[data.labels.tolist().index(i) for i in range(len(data.names))]]
     noise = nb.Noise(0, len(first))(first.shape[1:])
-    noised = [model.schedule.q_sample(first, t, noise) for t in (0, 100, 200, 400, 600, 800, 1000)]
-    rows = nb.to_image_range(torch.stack(noised, 1).flatten(0, 1))
-    to_picture(rows, len(noised), zoom=2).save(folder / "forward.png")
+    ts = (0, 100, 200, 400, 600, 800, 1000)
+    noised = torch.stack([model.schedule.q_sample(first, t, noise) for t in ts], 1).flatten(0, 1)
+    show_images(nb.to_image_range(noised), len(ts), row_labels=data.names, column_labels=[f"t = {t}" for t in ts],
+                path=folder / "forward.png")
     plot_losses({"loss": model.info["losses"]}, "Animals", path=folder / "loss.png")
 
 

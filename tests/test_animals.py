@@ -186,9 +186,10 @@ def test_the_command_line_trains_goes_on_where_it_was_stopped_and_keeps_runs_apa
     assert (info["step"], info["names"]) == (4, ["cats", "dogs"])
     assert torch.allclose(info["losses"], torch.tensor(straight.info["losses"]), rtol=2e-3)
     with PIL.Image.open(out / "samples.png") as picture:
-        assert picture.size == (4 * 33 + 1, 2 * 33 + 1)
+        assert picture.width > 4 * 34 + 30
+        assert picture.height >= 2 * 34
     with PIL.Image.open(out / "forward.png") as picture:
-        assert picture.size == (7 * 33 + 1, 2 * 33 + 1)
+        assert picture.width > 7 * 34 + 30
     with PIL.Image.open(out / "loss.png") as picture:
         assert picture.width > 400
     with monkeypatch.context() as patch:  # a full disk
@@ -214,9 +215,10 @@ def test_the_command_line_trains_goes_on_where_it_was_stopped_and_keeps_runs_apa
 @pytest.mark.parametrize(("words", "advice"), [
     *((words.split(), "usage:") for words in ("--steps 0", "--steps many", "--lr fast", "--lr 0",
                                               "--lr nan", "--loss l3", "--colour red", "extra")),
-    (["--data", "nowhere"], "error: no folder at nowhere"), (["--size", "40"], "error: .*multiple of 16"),
-    (["--device", "abacus"], "error: .*abacus"), (["--classes", "0"], "error: classes must be"),
-    (["--classes", "birds", "lions"], "error: unknown classes 'lions'; there are: animal faces, birds")])
+    (["--data", "nowhere"], "error: no folder at nowhere"), ([], "say what to train on"),
+    (["--data", "here", "--drawn"], "say what to train on"), (["--drawn", "--size", "40"], "error: .*multiple of 16"),
+    (["--drawn", "--device", "abacus"], "error: .*abacus"), (["--drawn", "--classes", "0"], "error: classes must be"),
+    (["--drawn", "--classes", "birds", "lions"], "error: unknown classes 'lions'; there are: animal faces, birds")])
 def test_wrong_arguments_are_told_and_nothing_is_written(words, advice, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:

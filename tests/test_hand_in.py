@@ -154,11 +154,11 @@ def test_c1_is_one_file_of_code_that_runs_anywhere_and_draws_with_its_own_weight
     readme, options = (folder / "Readme.txt").read_text(encoding="utf-8"), set(re.findall(r"--[a-z-]+", output))
     assert options >= {"--data", "--output", "--steps"}
     assert all(f"{option} " in readme for option in options - {"--help"})
-    status, output = python(folder / "21L-1234_05.py", "--classes", "none", cwd=elsewhere)
+    status, output = python(folder / "21L-1234_05.py", "--drawn", "--classes", "none", cwd=elsewhere)
     assert status
     assert "Traceback" not in output
     assert not list(elsewhere.iterdir())
-    status, output = python(folder / "21L-1234_05.py", *"--size 16 --steps 1 --classes 2 --per-class 2".split(),
+    status, output = python(folder / "21L-1234_05.py", *"--drawn --size 16 --steps 1 --classes 2 --per-class 2".split(),
                             cwd=elsewhere)
     assert status == 0, output
     assert {p.name for p in (elsewhere / "my_run").iterdir()} >= {"animals.safetensors", "samples.png"}
