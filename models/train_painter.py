@@ -76,7 +76,7 @@ PAINTER = nb.Recipe("painter", {"net": "PainterUNet", "config": {"fold": 2, "inp
                                 "schedule": ["cosine", 1000, 2.0], "target": "x_0",
                                 "reader": {"net": "Reader", "tokens": 2.5, "pooled": 4.0}}, painter_loss,
                     pictures=50_000, epochs=60, batch_size=16, lr=1e-3, decay="trapezoid", warmup=500, ema=0.9995)
-THINGS = replace(PAINTER, name="painter_things", loss=things_loss, pictures=20_000, epochs=13, batch_size=32,
+THINGS = replace(PAINTER, name="painter_things", loss=things_loss, pictures=20_000, epochs=10, batch_size=32,
                  info={**PAINTER.info, "config": {**PAINTER.info["config"], "size": 32, "coarse_path": False}})
 
 
