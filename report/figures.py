@@ -180,7 +180,7 @@ def digits():
     grid("guidance_digits", torch.cat([nb.generate_digits(range(10), guidance=g) for g in sweep]), 10,
          left=[f"γ = {g}" for g in sweep])
     model = nb.shipped("digits")
-    way = list(nb.walk(model, model.guided(nb.digit_condition(model, [3]), 1), 1))[1::2]
+    way = list(nb.walk(model, model.guided(nb.digit_condition(model, [3]), 1), 1, method="ddpm"))[1::2]
     rows = torch.cat([x for _, x, _ in way] + [x_0 for _, _, x_0 in way])
     grid("reverse", nb.to_image_range(rows), len(way), top=[str(s) for s, *_ in way])
     d = results("digits")
