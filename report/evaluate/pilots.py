@@ -33,15 +33,13 @@ def changed(batch_size=BASE.batch_size, loss=None, reader=None, lr=BASE.lr, **co
 
 RUNS = {
     "as chosen": changed(),
-    "words added to each place, scale and shift from their mean only": changed(reading=False),
     "without the coarse path": changed(coarse_path=False),
-    "neither": changed(reading=False, coarse_path=False),
     "text as the encoder gives it, unscaled": changed(reader={"tokens": 1.0, "pooled": 1.0}),
     "text scaled twice as much": changed(reader={"tokens": 5.0, "pooled": 8.0}),
     "batches of 8": changed(batch_size=8),
     "batches of 32": changed(batch_size=32),
     "blocks of 4 x 4 pixels": changed(fold=4, widths=(64, 160, 256), attention=(1, 2)),
-    "wider at 8 x 8": changed(widths=(32, 64, 224, 256)),
+    "wider at the finest level": changed(widths=(64, 128, 256), attention=(1, 2)),
     "weight up to 10": changed(loss=partial(train_painter.painter_loss, max_weight=10.0)),
     "weight 1": changed(loss=partial(train_painter.painter_loss, max_weight=1.0)),
     "things alone": changed(loss=partial(train_painter.painter_loss, kinds=(1.0, 0.0, 0.0))),
