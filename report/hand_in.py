@@ -101,18 +101,18 @@ def names_in(node):
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - own - stored
 
 
-def given(node):
-    """The name that a statement defines, and what must be needed for it to be kept: (name or None, names)."""
+def kept_with(node):
+    """The names that must all be needed for a statement to be kept."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return node.name, {node.name}
+        return {node.name}
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     if isinstance(target, ast.Name):
-        return target.id, {target.id}
+        return {target.id}
     if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):  # Denoiser.loss = denoising_loss
-        return None, {target.value.id}
+        return {target.value.id}
     if isinstance(target, ast.Subscript):  # NETWORKS["UNet"] = UNet
-        return None, names_in(node.value)
-    return None, {"nothing needs it"}
+        return names_in(node.value)
+    return {"nothing needs it"}
 
 
 def reachable(roots):
@@ -123,9 +123,9 @@ def reachable(roots):
     while needed != before:
         before = set(needed)
         for _, _, node in found:
-            if given(node)[1] <= needed:
+            if kept_with(node) <= needed:
                 needed |= names_in(node)
-    kept = [(heading, source) for heading, source, node in found if given(node)[1] <= needed]
+    kept = [(heading, source) for heading, source, node in found if kept_with(node) <= needed]
     imports = {}  # module: names; of "import x as y" no names
     for _, _, node in found:
         for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():

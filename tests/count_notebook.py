@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "report"))
+
+from hand_in import names_in  # noqa: E402
+
 REGISTERED = {"UNet", "Reader", "DraftReader"}  # what the dictionary NETWORKS leads the painter to
 
 
@@ -41,16 +45,9 @@ def attached(sources):
     return methods
 
 
-def global_names(node):
-    """Names that a definition reads from outside: no parameters, no names that it assigns itself."""
-    own = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
-    own |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - own
-
-
 def mentions(node, methods):
     """Names that a definition mentions, and what its attributes stand for among `methods`, as of `attached`."""
-    return (global_names(node)
+    return (names_in(node)
             | {methods[n.attr] for n in ast.walk(node) if isinstance(n, ast.Attribute) and n.attr in methods}
             | {methods.get(node.name, node.name)})
 
@@ -79,7 +76,7 @@ def count(path=ROOT / "diffusion_assignment.ipynb"):
     several = sum(isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
                   and isinstance(node.value, ast.Tuple) for s, _ in code for node in ast.walk(ast.parse(s)))
     backwards = [f"{name} ({n}) uses {other} ({known[other][1]})" for name, (node, n) in known.items()
-                 for other in sorted(global_names(node)) if other in known and known[other][1] > n]
+                 for other in sorted(names_in(node)) if other in known and known[other][1] > n]
     first = next(i for i, (s, n) in enumerate(code) if n and "load_model(" in s and not s.startswith("#| export"))
     lines = code_lines(s for s, _ in code)
     return {"cells": len(code) + len(prose), "code lines": lines,

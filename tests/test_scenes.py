@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, nb
 
 sys.path[:0] = [str(ROOT / "models"), str(ROOT / "report" / "evaluate")]
 
@@ -15,6 +15,7 @@ import collect_drawings  # noqa: E402
 import judges  # noqa: E402
 import scenes  # noqa: E402
 import skills  # noqa: E402
+import train_painter  # noqa: E402
 
 DATA = scenes.drawings()
 
@@ -122,6 +123,38 @@ def test_a_picture_is_its_drawings_over_its_background():
         assert solid.sum() > 50
         inside = picture[:, y : y + side, x : x + side]
         assert torch.allclose(inside[:, solid], DATA.sprite(thing, style, side)[:3, solid])
+
+
+def test_a_thing_alone_fills_its_picture_and_its_caption_says_neither_place_nor_size():
+    numbers = range(60)
+    pictures, captions = scenes.thing_batch(numbers, np.random.default_rng(0))
+    others, again = scenes.thing_batch(numbers, np.random.default_rng(1))
+    assert pictures.shape == (60, 3, 32, 32)
+    assert captions == again
+    assert not torch.equal(pictures, others)
+    assert not re.search(r"\b(small|tiny|large|big|left|right|top|bottom|middle|corner|and)\b", " ".join(captions))
+    for picture in pictures:  # from 20 of 32 pixels on
+        background = picture.flatten(1).mode(1).values[:, None, None]
+        rows, columns = (((picture - background).abs().amax(0) > 0.1).any(side) for side in (0, 1))
+        assert max(rows.sum(), columns.sum()) >= 14
+
+
+def test_the_network_of_scenes_begins_as_that_of_things(tmp_path):
+    things = nb.Run(train_painter.THINGS).model
+    for w in things.parameters():
+        w.data += 0.01 * torch.randn(w.shape, generator=torch.Generator().manual_seed(0))
+    train_painter.grow(things, tmp_path)
+    state = torch.load(tmp_path / "training" / "painter.pt", weights_only=True)
+    run = nb.Run(train_painter.PAINTER)
+    run.load_state_dict(state)
+    own, given = run.model.state_dict(), things.state_dict()
+    assert state["step"] == 0
+    assert all(torch.equal(own[name], w) for name, w in given.items() if name not in ("net.init.weight", "net.place"))
+    seen = given["net.init.weight"].shape[1]
+    assert torch.equal(own["net.init.weight"][:, :seen], given["net.init.weight"])
+    assert not own["net.init.weight"][:, seen:].any()
+    assert not own["net.place"].any()
+    assert torch.equal(state["ema"]["net.init.weight"], own["net.init.weight"])
 
 
 # ----------------------------------------------------------------------------- captions
