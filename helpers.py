@@ -30,6 +30,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
+import resvg_py
 import torch
 from IPython.display import Image, Markdown, display
 from PIL import ImageDraw, ImageFont, ImageOps
@@ -265,11 +266,11 @@ def fetch_mnist(root):
     raise RuntimeError(f"MNIST could not be fetched ({'; '.join(failures)}). {advice}")
 
 
-def load_picture(path, size=64, crop=False):
+def load_picture(path, size=64):
     """A picture file of any mode and size, on white, as a square: float32 [1, 3, size, size] in [0, 1].
 
-    The whole picture fits in, with white beside it; with `crop` its middle fills the square. Raises FileNotFoundError,
-    or ValueError for a damaged, foreign or animated file.
+    The whole picture fits in, with white beside it. Raises FileNotFoundError, or ValueError for a damaged, foreign or
+    animated file.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -290,7 +291,7 @@ def load_picture(path, size=64, crop=False):
         raise ValueError(f"{path.name} is damaged, or no picture ({error}); PNG and JPEG work") from None
     white = PIL.Image.new("RGBA", picture.size, "white")
     flat = PIL.Image.alpha_composite(white, picture).convert("RGB")
-    flat = ImageOps.fit(flat, (size, size)) if crop else ImageOps.pad(flat, (size, size), color="white")
+    flat = ImageOps.pad(flat, (size, size), color="white")
     return torch.from_numpy(np.array(flat)).permute(2, 0, 1)[None].float() / 255
 
 
@@ -342,7 +343,7 @@ def load_class_folders(folder, classes=None, per_class=20, size=64, seed=0):
                                    "takes more)")
                 break
             try:
-                pictures.append(load_picture(files[name][i], size, crop=True))
+                pictures.append(load_picture(files[name][i], size))
                 found.files.append([name, files[name][i].name, files[name][i].stat().st_size])
             except ValueError as error:
                 found.skipped[str(files[name][i])] = str(error)
@@ -408,6 +409,13 @@ def draw_emoji(characters, size=64, zoom=0.71):
         place = ((size - left - right) // 2, (size - top - bottom) // 2)
         ImageDraw.Draw(picture).text(place, character, font=font, embedded_color=True)
         pictures.append(np.asarray(picture))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def draw_svg(drawings, size=64):
+    """Draw SVG pictures, strings [N], whose frames are square: uint8 RGBA [N, 4, size, size]."""
+    pngs = (resvg_py.svg_to_bytes(svg_string=drawing, width=size, height=size) for drawing in drawings)
+    pictures = [np.asarray(PIL.Image.open(io.BytesIO(bytes(png))).convert("RGBA")) for png in pngs]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 

@@ -1,6 +1,5 @@
-"""Collect models/drawings.json.gz: everyday things, each drawn in four free styles, with other words for them.
-
-python models/collect_drawings.py [--out FILE]
+"""Collect drawings in four free styles: models/drawings.json.gz, everyday things with other words for them, and
+models/animals.json.gz, five classes of animals. python models/collect_drawings.py [--out FOLDER]
 
 Needs npm and the network, once; a user of the project needs neither. The drawings are the SVG pictures of four icon
 sets; the other words were chosen by hand among those that emojilib gives. See models/DRAWINGS.md for authors and
@@ -84,6 +83,9 @@ face (| sleepy face), 🤡 clown (| clown face), 👻 ghost (| ghoul), 👽 alie
 of poo (poop | turd), 🎅 santa claus (| father christmas), 👶 baby (newborn | toddler)
 """
 
+ANIMALS = {"cats": "🐈 🐈‍⬛ 🐱 😺 😻", "dogs": "🐕 🐶 🐩 🦮 🐕‍🦺", "birds": "🐥 🦆 🦉 🦜 🐧", "fish": "🐟 🐠 🐡 🦈",
+           "monkeys": "🐒 🐵 🙈 🙉 🙊"}
+
 
 def things():
     """[(character, name, other words, words never trained on)] of THINGS."""
@@ -120,8 +122,9 @@ def icon(icons, characters, character):
 
 
 def collect():
-    """{name: {"words", "synonyms", style: SVG for each of PACKAGES}} of all things."""
+    """({name: {"words", "synonyms", style: SVG for each of PACKAGES}} of all things, {class: [SVG]} of ANIMALS)."""
     data = {name: {"words": words, "synonyms": never} for _, name, words, never in things()}
+    animals = {name: [] for name in ANIMALS}
     with tempfile.TemporaryDirectory() as folder:
         for style, package in PACKAGES.items():
             place = fetch(package, Path(folder))
@@ -129,11 +132,15 @@ def collect():
                                  for part in ("icons", "chars"))
             for character, name, *_ in things():
                 data[name][style] = icon(icons, characters, character)
-    return data
+            for name, of_class in ANIMALS.items():
+                animals[name] += [icon(icons, characters, character) for character in of_class.split()]
+    return data, animals
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default=Path(__file__).with_name("drawings.json.gz"), type=Path)
-    found = json.dumps(collect(), ensure_ascii=False).encode()
-    write_whole(gzip.compress(found, mtime=0), parser.parse_args().out.expanduser())
+    parser.add_argument("--out", default=Path(__file__).parent, type=Path)
+    folder = parser.parse_args().out.expanduser()
+    for name, data in zip(("drawings", "animals"), collect(), strict=True):
+        found = json.dumps(data, ensure_ascii=False).encode()
+        write_whole(gzip.compress(found, mtime=0), folder / f"{name}.json.gz")

@@ -7,7 +7,6 @@ picture. So a caption has many pictures, and everything in a picture is known.
 
 import functools
 import gzip
-import io
 import json
 import re
 import sys
@@ -15,13 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 import torch
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers import load_notebook  # noqa: E402
+from helpers import draw_svg, load_notebook  # noqa: E402
 
 COLOURS = load_notebook().COLOURS  # of the backgrounds: name -> red, green, blue
 NUMBERS = load_notebook().NUMBERS  # in words
@@ -78,9 +75,7 @@ class Drawings:
     @functools.cache  # noqa: B019 - there is one Drawings, see `drawings`
     def sprite(self, thing, style, side):
         """A drawing, float RGBA [4, side, side] in [0, 1]."""
-        png = resvg_py.svg_to_bytes(svg_string=self.svg[thing][style], width=side, height=side)
-        image = np.array(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
-        return torch.from_numpy(image).permute(2, 0, 1).float() / 255
+        return draw_svg([self.svg[thing][style]], side)[0].float() / 255
 
 
 @functools.cache
