@@ -295,6 +295,13 @@ def load_picture(path, size=64):
     return torch.from_numpy(np.array(flat)).permute(2, 0, 1)[None].float() / 255
 
 
+def load_tiles(path, size=64):
+    """The pictures of a file in which they lie side by side without gaps: float [N, 3, size, size] in [0, 1]."""
+    with PIL.Image.open(path) as picture:
+        flat = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+    return flat.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4).flatten(0, 1)
+
+
 class ClassFolders(NamedTuple):
     """pictures: {class: [pictures [1, 3, size, size] in [0, 1]]}; files: the names and sizes of what was read; skipped:
     {file: why}; notes: what was left out, in words."""

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "models")]
@@ -28,23 +27,12 @@ nb = load_notebook()
 
 
 class PainterUNet(nb.UNet):
-    """nb.UNet that reads words, with a coarse path from the sentence: two linear layers turn its vector into a map
-    [B, 3, 16, 16], which joins the input at every t, also where noise has covered everything.
+    """nb.UNet that reads words, at the levels at which it attends."""
 
-    coarse_path: False for a network without it, to measure what it is worth.
-    """
-
-    def __init__(self, widths=(32, 64, 160, 256), attention=(2, 3), text_width=384, coarse_path=True, **options):
-        super().__init__(widths=widths, attention=attention, text_width=text_width, draft=coarse_path, **options)
-        self.plan = nn.Sequential(nn.Linear(text_width, 1024), nn.SiLU(), nn.Linear(1024, 3 * 16 * 16),
-                                  nn.Unflatten(1, (3, 16, 16))) if coarse_path else None
-
-    def forward(self, x, t, condition):
-        if self.plan is not None:
-            side = self.size // self.fold * (self.fold // 2)
-            plan = F.interpolate(self.plan(condition.text.pooled), (side, side), mode="bilinear")
-            condition = replace(condition, text=condition.text._replace(draft=plan))
-        return nb.unet_forward(self, x, t, condition)
+    def __init__(self, widths=(64, 128, 256), attention=(1, 2), text_width=384, **options):
+        super().__init__(widths=widths, attention=attention, text_width=text_width, **options)
+        for level in set(range(len(widths))) - set(attention):
+            self.down[level].read = self.up[level].read = None
 
 
 nb.NETWORKS["PainterUNet"] = PainterUNet
@@ -60,13 +48,13 @@ def filling_loss(model, pictures, captions, generator, max_weight):
     return model.loss(x_0, condition, drop=drop, max_weight=max_weight, generator=generator)
 
 
-def things_loss(model, index, generator, max_weight=2.0):
+def things_loss(model, index, generator, max_weight=5.0):
     """`filling_loss` on single things that fill a small picture; index: numbers of captions."""
     rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
     return filling_loss(model, *scenes.thing_batch(index, rng), generator, max_weight)
 
 
-def painter_loss(model, index, generator, kinds=(0.5, 0.3, 0.2), max_weight=2.0):
+def painter_loss(model, index, generator, kinds=(0.5, 0.3, 0.2), max_weight=5.0):
     """`filling_loss` on scenes; index: numbers of captions; kinds: see `scenes.said`."""
     rng = np.random.default_rng(torch.randint(2**62, (1,), generator=generator).item())
     return filling_loss(model, *scenes.scene_batch(index, rng, kinds)[:2], generator, max_weight)
@@ -75,20 +63,19 @@ def painter_loss(model, index, generator, kinds=(0.5, 0.3, 0.2), max_weight=2.0)
 PAINTER = nb.Recipe("painter", {"net": "PainterUNet", "config": {"fold": 2, "inpaint": True},
                                 "schedule": ["cosine", 1000, 2.0], "target": "x_0",
                                 "reader": {"net": "Reader", "tokens": 2.5, "pooled": 4.0}}, painter_loss,
-                    pictures=50_000, epochs=60, batch_size=16, lr=1e-3, decay="trapezoid", warmup=500, ema=0.9995)
-THINGS = replace(PAINTER, name="painter_things", loss=things_loss, pictures=20_000, epochs=10, batch_size=32,
-                 info={**PAINTER.info, "config": {**PAINTER.info["config"], "size": 32, "coarse_path": False}})
+                    pictures=30_000, epochs=60, batch_size=64, lr=8e-4, decay="trapezoid", warmup=300, ema=0.9995)
+THINGS = replace(PAINTER, name="painter_things", loss=things_loss, pictures=20_000, epochs=30,
+                 info={**PAINTER.info, "config": {**PAINTER.info["config"], "size": 32}})
 
 
 def grow(things, folder):
-    """Write the state of a painter's run whose network begins as that of `things`; what it has besides begins as 0."""
+    """Write the state of a painter's run whose network begins as that of `things`, its numbers for each place drawn
+    out to the larger map."""
     run = nb.Run(PAINTER)
-    own = run.model.state_dict()
-    for name, w in things.state_dict().items():
-        if own[name].shape == w.shape:
-            own[name].copy_(w)
-        elif name == "net.init.weight":  # it also reads the coarse path
-            own[name].zero_()[:, : w.shape[1]] = w
+    state = things.state_dict()
+    place = run.model.net.place
+    state["net.place"] = F.interpolate(state["net.place"][None], place.shape[1:], mode="bilinear")[0]
+    run.model.load_state_dict(state)
     run.ema = nb.EMA(run.model, PAINTER.ema)
     (folder / "training").mkdir(parents=True, exist_ok=True)
     torch.save(run.state_dict(), folder / "training" / "painter.pt")

@@ -66,7 +66,7 @@ def test_judges_take_pictures_of_the_processor(gpu, digits):
 
 RECIPES = {"denoiser": lambda: nb.DENOISER, "time": lambda: nb.TIME, "class": lambda: nb.CLASS,
            "digits": lambda: nb.DIGITS, "painter": nb.painter_recipe, "upscaler": lambda: nb.UPSCALER,
-           "animals": lambda: nb.animal_recipe(nb.AnimalPictures()), "judge": lambda: judges.recipes()[0]}
+           "animals": lambda: nb.animal_recipe(nb.AnimalPictures()), "judge": lambda: judges.RECIPE}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -27,9 +27,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 import helpers
-from report.evaluate.judges import load_judge
+from report.evaluate import detector, judges
 
-JUDGES = ("digit_classifier", "emoji_judge", "scene_judge")
+JUDGES = {"digit_classifier": judges, "emoji_judge": detector, "scene_judge": detector}
 
 
 def content(path):
@@ -76,7 +76,7 @@ def test_a_model_comes_back_as_it_was(saved, tiny, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in nb.MODELS.glob("*.safetensors")))
 def test_every_shipped_file_loads_and_says_how_it_was_trained(name):
-    model = load_judge(name) if name in JUDGES else nb.load_model(name, "cpu")
+    model = JUDGES[name].load_judge(name) if name in JUDGES else nb.load_model(name, "cpu")
     assert all(w.isfinite().all() for w in model.state_dict().values())
     assert len(model.info["losses"]) == model.info["step"] > 0
     assert model.info["losses"].isfinite().all()
@@ -103,8 +103,8 @@ def test_converted_weights_say_what_they_said_before(name):
     picture = torch.stack([y[:, None].expand(64, 64), y.expand(64, 64), (6 * y[:, None] * y).sin().abs()])[None]
     x = nb.to_model_range(picture)
     if name in JUDGES:
-        judge = load_judge(name).cpu()
-        found = judge(x[:, 2:, ::2, ::2][..., :28, :28]) if name == JUDGES[0] else judge(x)[0]
+        judge = JUDGES[name].load_judge(name).cpu()
+        found = judge(x[:, 2:, ::2, ::2][..., :28, :28]) if name == "digit_classifier" else judge(x)[0]
     else:
         model = nb.load_model(name)
         denoise = model.guided(nb.Condition(small=x, level=torch.zeros(1)), 1)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from conftest import nb
 
 import helpers
-from report.evaluate.judges import in_batches, load_judge
+from report.evaluate import detector, judges
 
 KNOWN = ["cat", "dog", "penguin", "handwritten seven"]
 INFO = {"net": "UNet", "schedule": ["cosine", 50, 2.0], "target": "x_0",
@@ -122,7 +122,8 @@ def test_what_is_held_out_never_occurs_and_captions_tell_what_is_shown(data):
     assert abs((told[visible & (ground > 0)] < 0).float().mean() - 0.5) < 0.1
     words = [next(number for number in nb.NUMBERS if f"handwritten {number}" in text) for text in captions[n:]]
     ink = (1 - nb.to_image_range(x[n:]) / data.palette[ground[n:], :, None, None]).mean(1, keepdim=True) / 0.9
-    read = in_batches(load_judge("digit_classifier"), 2 * F.avg_pool2d(ink[..., 4:60, 4:60], 2).clamp(0, 1) - 1)
+    small = 2 * F.avg_pool2d(ink[..., 4:60, 4:60], 2).clamp(0, 1) - 1
+    read = judges.in_batches(judges.load_judge("digit_classifier"), small)
     assert (read.argmax(1) == torch.tensor([nb.NUMBERS.index(word) for word in words])).float().mean() > 0.98
 
 
@@ -254,8 +255,8 @@ def test_the_shipped_painter_paints_what_it_is_asked_for(data):
     colour = torch.arange(len(glyph)) % 11
     x = nb.text_to_image([nb.caption(data.names[g], list(nb.COLOURS)[c]) for g, c in zip(glyph, colour, strict=True)],
                          steps=10)
-    subject, ground = (in_batches(lambda part, k=k: load_judge("emoji_judge")(part)[k], nb.to_model_range(x))
-                       for k in (0, 1))
+    judge = detector.load_judge("emoji_judge")
+    subject, ground = (judges.in_batches(lambda part, k=k: judge(part)[k], nb.to_model_range(x)) for k in (0, 1))
     assert (subject.argmax(1) == glyph).float().mean() > 0.7  # chance: one in a thousand
     assert (ground.argmax(1) == colour).float().mean() > 0.8
 

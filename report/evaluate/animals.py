@@ -112,7 +112,7 @@ def evaluate_runs(options):
         rows[name] = {"steps": run.step, "lr": recipe.lr, "seconds": time.perf_counter() - begun, **found}
         pictures.append(x[:10])
         print(name, rows[name], flush=True)
-    save_image(torch.cat(pictures), ROOT / "report" / "animal_runs.png", nrow=10)
+    save_image(torch.cat(pictures), ROOT / "report" / "animal_runs.png", nrow=10, padding=0)
     return {"rows": rows, "samples": 100}
 
 
@@ -134,8 +134,8 @@ def evaluate_photographs(options):
         data = nb.AnimalPictures(folder)
     model = nb.train(nb.animal_recipe(data, options.photograph_steps), options.keep, save_every=120)
     found, x, nearest = judged(data, model, options.samples)
-    pairs = torch.stack([x[:20].unflatten(0, (2, 10)), nb.to_image_range(data.images[nearest[:20]]).unflatten(0, (2, 10))], 1)
-    save_image(pairs.flatten(0, 2), ROOT / "report" / "photographs.png", nrow=10)
+    pairs = torch.stack([x[:20], nb.to_image_range(data.images[nearest[:20]])], 1).unflatten(0, (2, 10)).transpose(1, 2)
+    save_image(pairs.flatten(0, 2), ROOT / "report" / "photographs.png", nrow=10, padding=0)
     return {**found, "samples": options.samples, "pictures": len(data), "names": data.names,
             "steps": model.info["step"], "seconds": model.info["seconds"]}
 

@@ -19,7 +19,8 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 from common import RESULTS, machine, nb, weights_of, write_results
-from judges import hole_psnr, in_batches, load_judge, perceptual_distance
+from detector import load_judge
+from judges import hole_psnr, in_batches, perceptual_distance
 
 SIGMAS = (1.0, 2.0, 3.0, 4.0)
 

@@ -11,10 +11,12 @@ All at 20 steps and guidance 3 where nothing else is said; sample number i has t
 import argparse
 import time
 
+import judges
 import torch
 import torch.nn.functional as F
 from common import RESULTS, in_parts, machine, nb, weights_of, write_results
-from judges import copy_ratio, hole_psnr, in_batches, load_judge, perceptual_distance
+from detector import load_judge
+from judges import copy_ratio, hole_psnr, in_batches, perceptual_distance
 
 BINS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6))
 SYNONYMS = {
@@ -72,7 +74,7 @@ def read_digits(pictures):
     paper = torch.stack([pictures[..., y, x] for y in (1, -2) for x in (1, -2)]).median(0)[0][..., None, None]
     ink = (1 - (pictures / paper.clamp(min=0.1)).mean(1, keepdim=True)).clamp(0, 1) / 0.9
     small = F.avg_pool2d(ink[..., 4:60, 4:60], 2).clamp(0, 1)
-    return in_batches(load_judge("digit_classifier"), nb.to_model_range(small)).argmax(1)
+    return in_batches(judges.load_judge("digit_classifier"), nb.to_model_range(small)).argmax(1)
 
 
 def judged(pictures, asked):

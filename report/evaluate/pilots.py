@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
-import judges
+import detector
 import numpy as np
 import scenes
 import skills
@@ -33,14 +33,12 @@ def changed(batch_size=BASE.batch_size, loss=None, reader=None, lr=BASE.lr, **co
 
 RUNS = {
     "as chosen": changed(),
-    "without the coarse path": changed(coarse_path=False),
     "text as the encoder gives it, unscaled": changed(reader={"tokens": 1.0, "pooled": 1.0}),
     "text scaled twice as much": changed(reader={"tokens": 5.0, "pooled": 8.0}),
-    "batches of 8": changed(batch_size=8),
     "batches of 32": changed(batch_size=32),
     "blocks of 4 x 4 pixels": changed(fold=4, widths=(64, 160, 256), attention=(1, 2)),
-    "wider at the finest level": changed(widths=(64, 128, 256), attention=(1, 2)),
-    "weight up to 10": changed(loss=partial(train_painter.painter_loss, max_weight=10.0)),
+    "narrower at the finest level": changed(widths=(32, 64, 160, 256), attention=(2, 3)),
+    "weight up to 2": changed(loss=partial(train_painter.painter_loss, max_weight=2.0)),
     "weight 1": changed(loss=partial(train_painter.painter_loss, max_weight=1.0)),
     "things alone": changed(loss=partial(train_painter.painter_loss, kinds=(1.0, 0.0, 0.0))),
     "half the learning rate": changed(lr=BASE.lr / 2)}
@@ -74,7 +72,7 @@ def measure(model, judge, count=192):
     told = [scenes.Scene((int(t),)) for t in np.random.default_rng(3).choice(scenes.drawings().train, count)]
     words = [scenes.noun(scenes.drawings().names[scene.things[0]]) for scene in told]
     pictures = nb.text_to_image(words, guidance=2, steps=10, model=model)
-    named = [skills.shown(*pair)["things"] for pair in zip(told, judges.detect(judge, pictures), strict=True)]
+    named = [skills.shown(*pair)["things"] for pair in zip(told, detector.detect(judge, pictures), strict=True)]
     return {"error": {t: a for t, (a, _) in errors.items()}, "margin": {t: b / a - 1 for t, (a, b) in errors.items()},
             "named": float(np.mean(named))}
 
@@ -89,7 +87,7 @@ def run(name, minutes, seed=0):
     seen = training.step * RUNS[name].batch_size
     print(f"{name}: {seen:,} pictures", flush=True)
     return {"pictures": seen, "minutes": minutes, "weights": nb.count_parameters(training.model.net),
-            **measure(training.averaged(), judges.load_judge("scene_judge"))}
+            **measure(training.averaged(), detector.load_judge("scene_judge"))}
 
 
 def main():

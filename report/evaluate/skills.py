@@ -12,7 +12,7 @@ All at 20 steps and guidance 3 where nothing else is said; sample number i has t
 import argparse
 from dataclasses import replace
 
-import judges
+import detector
 import numpy as np
 import scenes
 import torch
@@ -72,7 +72,7 @@ def asked(skill, never, rng):
 
 
 def shown(told, seen):
-    """Which facts of a caption a judge sees: {fact: bool} for the facts told; told: a Scene, seen: of judges.detect."""
+    """Which facts of a caption a judge sees: {fact: bool} for the facts told; told: a Scene, seen: of `detect`."""
     found, colour = seen
     left = list(found)
     mine = []
@@ -113,10 +113,10 @@ def measure(draw, judge, count, skills=SKILLS, seed=0):
             told = [asked(skill, never, rng) for _ in range(count)]
             words = [scenes.caption(scene, rng, plain=True) for scene in told]
             pictures = in_parts(count, 100, lambda a, b, words=words: draw(words[a:b], a))
-            row[column] = share(told, judges.detect(judge, pictures))
+            row[column] = share(told, detector.detect(judge, pictures))
             if not never:
                 real = torch.stack([scenes.paint(scenes.complete(scene, rng)) for scene in told])
-                row["real"] = share(told, judges.detect(judge, real))
+                row["real"] = share(told, detector.detect(judge, real))
         table[skill] = row
     return table
 
@@ -129,8 +129,8 @@ def share(told, seen):
 def judge_itself(judge, count, seed=10**6):
     """The judge's own accuracy on fresh real scenes of anything: {what: share}."""
     rng = np.random.default_rng(seed)
-    drawn = [judges.any_scene(rng) for _ in range(count)]
-    seen = judges.detect(judge, torch.stack([scenes.paint(scene) for scene in drawn]))
+    drawn = [detector.any_scene(rng) for _ in range(count)]
+    seen = detector.detect(judge, torch.stack([scenes.paint(scene) for scene in drawn]))
     right = {"found": [], "thing": [], "style": []}
     for scene, (found, _) in zip(drawn, seen, strict=True):
         for thing, style, x, y, side in scene.boxes:
@@ -149,7 +149,7 @@ def synonyms(draw, judge, each=4):
     words = [(data.names.index(name), word) for name in data.names for word in data.synonyms[name]
              if data.names.index(name) in data.train] * each
     pictures = in_parts(len(words), 100, lambda a, b: draw([scenes.noun(word) for _, word in words[a:b]], a))
-    seen = [found[:1] for found, _ in judges.detect(judge, pictures)]
+    seen = [found[:1] for found, _ in detector.detect(judge, pictures)]
     return {"words": len(words) // each, "samples": len(words),
             "first": float(np.mean([bool(f) and f[0]["thing"] == t for (t, _), f in zip(words, seen, strict=True)])),
             "five": float(np.mean([bool(f) and t in f[0]["names"] for (t, _), f in zip(words, seen, strict=True)]))}
@@ -162,7 +162,7 @@ def variety(draw, judge, names=40, samples=16, seed=5):
     styles, apart = [], []
     for number, thing in enumerate(things):
         pictures = draw([scenes.noun(data.names[thing])] * samples, number * samples)
-        styles.append(len({found[0]["style"] for found, _ in judges.detect(judge, pictures) if found}))
+        styles.append(len({found[0]["style"] for found, _ in detector.detect(judge, pictures) if found}))
         apart.append(torch.pdist(pictures.flatten(1)).mean().item() / pictures[0].numel() ** 0.5)
     return {"names": names, "samples": samples, "styles": float(np.mean(styles)), "distance": float(np.mean(apart))}
 
@@ -175,7 +175,7 @@ def main():
     parser.add_argument("--samples", type=int, default=500, help="prompts a row")
     parser.add_argument("--out", default=RESULTS)
     options = parser.parse_args()
-    judge = judges.load_judge("scene_judge")
+    judge = detector.load_judge("scene_judge")
     measured = {"judge": weights_of(judge), **machine()}
     if "judge" in options.part:
         write_results("scenes", "judge", {**judge_itself(judge, 2000), "scenes": 2000, **measured}, options.out)
