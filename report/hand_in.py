@@ -4,23 +4,30 @@ python report/hand_in.py C1 "First Last" NUMBER out [--assignment 05] [--report 
 
 C0  First_NUMBER.ipynb              the notebook as it was last saved, outputs included
 C1  First_NUMBER_05.zip             two Python files, report, weights, one sample (_04: --assignment 04)
-C2  First_NUMBER_C2.zip             the notebook with its answers, all that it needs to run, the report
-C3  First_NUMBER_C3.zip             the same with README.txt
+C2  First_NUMBER_C2.zip             the notebook's cells on digits by words, their weights, the written answers
+C3  First_NUMBER_C3.zip             its cells on plain and conditional digits, their weights, the report, README.txt
 C4  First_NUMBER_C4.zip             index.html with the figures and GIFs, and the notebook
+
+The cells of C2 and C3 are those that carry the course's name as a tag; they are run once more, alone, in a folder with
+nothing but the package in it, which takes minutes.
 """
 
 import argparse
 import ast
 import html
 import io
+import json
 import re
+import shutil
 import sys
+import tempfile
 import textwrap
 import unicodedata
 import zipfile
 from pathlib import Path
 
 import nbformat
+from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +37,8 @@ from helpers import write_whole  # noqa: E402
 
 NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
 EXPLAINED = ("5 ", "6.1", "6.2", "8.4", "12 ", "12.")  # the sections whose text goes along with C1's code
+TITLES = {"C2": "A text-conditioned U-Net on handwritten digits", "C3": "A DDPM on MNIST, plain and conditional"}
+WEIGHTS = {"C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier")}
 PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
 CREDIT = ("Emoji designed by OpenMoji (https://openmoji.org), CC BY-SA 4.0; weights trained on them and pictures of\n"
           "them are under the same licence.\n")
@@ -71,6 +80,13 @@ def sections():
     return pairs
 
 
+def plain(text):
+    """Text without the numbers of sections and demands, which mean something in the whole notebook only."""
+    text = re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text)
+    one = r"(in |see )?(C\d[^),]*|section \d+|\d+(\.\d)?( to \d+\.\d)?)"
+    return re.sub(rf" ?\({one}(, {one})*\)|, C\d\.B\d", "", text)
+
+
 def statements():
     """Every top-level statement of helpers.py and of the notebook's exported cells: (heading, source, its ast node).
 
@@ -84,9 +100,9 @@ def statements():
         if cell.cell_type == "markdown" and titles:
             title, text = titles[-1]
             heading = title + re.sub(r"(?<=[^|$\n])\n(?=[^|$\n])", " ", text) * title.startswith(EXPLAINED)
-            heading = re.sub(r" ?\((C\d[^)]*|\d+(\.\d)?|\d+\.\d, [^)]*)\)", "", heading.split(" ", 1)[1]).strip()
+            heading = plain(heading.split(" ", 1)[1]).strip()
         elif cell.source.startswith("#| export\n"):
-            parts.append((heading, re.sub(r" \(C\d\.\d\)|, C\d\.B\d", "", cell.source)))
+            parts.append((heading, plain(cell.source)))
     for heading, source in parts:
         lines = source.splitlines()
         for node in ast.parse(source).body:
@@ -198,12 +214,56 @@ def to_run():
     return {name: content(name) for name in names}
 
 
+def part(course, name, number):
+    """The cells that carry a course's tag, as a notebook of their own, not run."""
+    cells = [nbformat.v4.new_markdown_cell(f"# {TITLES[course]}\n\n{name}, {number}")]
+    for _, cell in sections():
+        if course in cell.metadata.get("tags", ()):
+            new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+            cells.append(new(plain(cell.source)))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return notebook
+
+
+def run(notebook, files):
+    """Run a notebook in a folder that holds `files`, {name: bytes}, and no other (and MNIST, so as not to fetch it)."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            write_whole(data, Path(folder) / name)
+        if (ROOT / "data").is_dir():
+            shutil.copytree(ROOT / "data", Path(folder) / "data")
+        NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": folder}}).execute()
+
+
+def digits(course, name, number):
+    """What C2 and C3 hold, by name: {name: bytes}."""
+    files = {name: content(name) for name in ("helpers.py", "requirements.txt", "LICENSE", "report/evaluate/judges.py",
+                                              *(f"models/{weights}.safetensors" for weights in WEIGHTS[course]))}
+    files["report/results.json"] = json.dumps({"digits": json.loads(content("report/results.json"))["digits"]}).encode()
+    notebook = part(course, name, number)
+    files[NOTEBOOK] = nbformat.writes(notebook).encode()  # helpers imports its definitions
+    run(notebook, files)
+    files[NOTEBOOK] = nbformat.writes(notebook).encode()
+    if course == "C2":
+        del files["report/evaluate/judges.py"]
+        first = next(i for i, cell in enumerate(notebook.cells) if "The written answers" in cell.source)
+        sheet = nbformat.v4.new_notebook(cells=[notebook.cells[0], *notebook.cells[first:]])
+        files["Answers.html"] = pages(sheet).encode()
+    return files
+
+
+def pages(notebook):
+    """A notebook's text and outputs as HTML, without its code."""
+    return HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
+                        template_name="classic").from_notebook_node(notebook)[0]
+
+
 def web_page(name, gifs):
     """C4's page as HTML: text and outputs of its sections, then the GIFs by name."""
     name = html.escape(name)
     notebook = nbformat.v4.new_notebook(cells=[cell for section, cell in sections() if section in PAGE])
-    page, _ = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
-                           ).from_notebook_node(notebook)
+    page = pages(notebook)
     shown = "".join(f'<figure><img alt="{g}" src="{g}"><figcaption>{Path(g).stem}</figcaption></figure>' for g in gifs)
     page = page.replace("<title>Notebook</title>", f"<title>Fun with diffusion models: {name}</title>")
     return page.replace("</body>", f"<h2>{name}: samples forming from noise</h2>{shown}<p>{CREDIT}</p></body>")
@@ -227,17 +287,18 @@ def package(course, name, number, assignment="05", report=None):
         files = {inside: text.encode() for inside, text in files.items()}
         files |= {"Report.pdf": report, **{f"saved_models/{of}": content(f"models/{of}")
                                            for of in ("animals.safetensors", "animals.json.gz")}}
-    else:
+    elif course == "C4":
         root, files = f"{first}_{number}_{course}", to_run()
-        if course == "C4":
-            gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*.gif"))}
-            files |= {"index.html": web_page(name, gifs).encode(), **gifs}
-        else:
+        gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*.gif"))}
+        files |= {"index.html": web_page(name, gifs).encode(), **gifs}
+    else:
+        root, files = f"{first}_{number}_{course}", digits(course, name, number)
+        more = {"C2": "Answers.html holds the written answers.", "C3": "Report.pdf is the report."}[course]
+        files["README.txt"] = (f"{TITLES[course]}: {name}, {number}\n\nRun it: pip install -r requirements.txt, then "
+                               f"jupyter lab {NOTEBOOK}. The weights are in models/; with DIFFUSION_TRAIN=1 in the "
+                               f"environment the same cells train them anew. {more}\n").encode()
+        if course == "C3":
             files["Report.pdf"] = report
-            files["README.txt"] = (f"Diffusion models on digits: {name}, {number}\n\nRun it: pip install -r "
-                                   f"requirements.txt, then jupyter lab and {NOTEBOOK}; section 8 holds the digits, "
-                                   f"section 14 the written answers.\n{SAMPLE} draws one sample of each kind.\n\n"
-                                   f"{CREDIT}").encode()
     return f"{root}.zip", {f"{root}/{inside}": data for inside, data in files.items()}
 
 
@@ -264,7 +325,9 @@ def check(course, files):
                   ("Report.pdf, Readme.txt, weights and the sample notebook are there",
                    names >= {"Report.pdf", "Readme.txt", SAMPLE, "saved_models/animals.safetensors"})]
     if course in ("C2", "C3"):
-        rules.append(("report and README.txt are there", names >= {"Report.pdf", "README.txt"}))
+        needed = {"README.txt", "Report.pdf" if course == "C3" else "Answers.html",
+                  *(f"models/{weights}.safetensors" for weights in WEIGHTS[course])}
+        rules.append((f"{', '.join(sorted(needed))} are there", names >= needed))
     if course == "C4":
         rules.append(("the page and GIFs of the five epochs are there", names >= {"index.html"} | {
             f"gifs/digits_{kind}_epoch{epoch:02d}.gif" for kind in ("time", "class") for epoch in (1, 5, 10, 15, 20)}))
