@@ -80,11 +80,12 @@ def sections():
     return pairs
 
 
-def plain(text):
-    """Text without the numbers of sections and demands, which mean something in the whole notebook only."""
-    text = re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text)
+def plain(text, code=False):
+    """Text or code without the numbers of sections and demands, which mean something in the whole notebook only."""
+    if code:
+        return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d", "", text)
     one = r"(in |see )?(C\d[^),]*|section \d+|\d+(\.\d)?( to \d+\.\d)?)"
-    return re.sub(rf" ?\({one}(, {one})*\)|, C\d\.B\d", "", text)
+    return re.sub(rf" ?\({one}(, {one})*\)", "", re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text))
 
 
 def statements():
@@ -102,7 +103,7 @@ def statements():
             heading = title + re.sub(r"(?<=[^|$\n])\n(?=[^|$\n])", " ", text) * title.startswith(EXPLAINED)
             heading = plain(heading.split(" ", 1)[1]).strip()
         elif cell.source.startswith("#| export\n"):
-            parts.append((heading, plain(cell.source)))
+            parts.append((heading, plain(cell.source, code=True)))
     for heading, source in parts:
         lines = source.splitlines()
         for node in ast.parse(source).body:
@@ -220,7 +221,7 @@ def part(course, name, number):
     for _, cell in sections():
         if course in cell.metadata.get("tags", ()):
             new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
-            cells.append(new(plain(cell.source)))
+            cells.append(new(plain(cell.source, cell.cell_type == "code")))
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return notebook

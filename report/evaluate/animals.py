@@ -8,7 +8,8 @@ photographs  photographs of animals on white: `--stamps`, the folder /usr/share/
 
 The judge is a small classifier, trained here on the same drawings turned, moved, stained and noised; `judge_on_style`
 is its accuracy on the drawings of a style that it was not trained on. A copy: the nearest training picture, mirrored or
-not, is less than a third as far as the second nearest. Sample number i has the noise of seed i.
+not, is less than a third as far as the second nearest. Sample number i has the noise of seed i; 50 steps, of the short
+runs 20; guidance 4 where nothing else is said. An hour on two cores.
 """
 
 import argparse
@@ -36,7 +37,7 @@ RUNS = {"as shipped": {}, "L1": {"distance": "l1"}, "predicting epsilon": {"targ
         "learning rate ten times": {"lr": 10.0}}
 
 
-def train_judge(images, labels, classes, steps=600):
+def train_judge(images, labels, classes, steps=400):
     """A classifier of pictures [N, 3, S, S] in [-1, 1] on white."""
     torch.manual_seed(0)
     judge = nn.Sequential(nb.DownConv(3, 32), nb.DownConv(32, 64), nb.DownConv(64, 128), nb.DownConv(128, 128),
@@ -52,7 +53,8 @@ def train_judge(images, labels, classes, steps=600):
         grid = F.affine_grid(turn, [64, *images.shape[1:]], align_corners=False)
         x = F.grid_sample(images[index] - 1, grid, align_corners=False)  # white is 0, which is what it pads with
         x = x * (0.7 + 0.6 * torch.rand(64, 3, 1, 1)) + 1 + 0.2 * torch.rand(64, 1, 1, 1) * torch.randn(x.shape)
-        loss = F.cross_entropy(judge(x), labels[index])
+        with nb.autocast_for("cpu"):
+            loss = F.cross_entropy(judge(x).float(), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -108,7 +110,7 @@ def evaluate_runs(options):
         run, begun = nb.Run(recipe), time.perf_counter()
         for _ in nb.training_steps(run):
             pass
-        found, x, _ = judged(data, run.averaged(), 100, judge)
+        found, x, _ = judged(data, run.averaged(), 100, judge, steps=20)
         rows[name] = {"steps": run.step, "lr": recipe.lr, "seconds": time.perf_counter() - begun, **found}
         pictures.append(x[:10])
         print(name, rows[name], flush=True)
@@ -146,9 +148,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=["shipped", "runs"])
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=1000, help="of each short run")
+    parser.add_argument("--steps", type=int, default=400, help="of each short run")
     parser.add_argument("--stamps", help="the folder of photographs")
-    parser.add_argument("--photograph-steps", type=int, default=6_000)
+    parser.add_argument("--photograph-steps", type=int, default=4_000)
     parser.add_argument("--keep", default=Path(tempfile.gettempdir()) / "photographs", help="where that run is kept")
     parser.add_argument("--results", default=RESULTS, help="the file to write")
     options = parser.parse_args()
