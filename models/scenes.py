@@ -1,4 +1,4 @@
-"""Scenes of drawings with exact captions, the data of the next painter (it moves into the notebook with it).
+"""Scenes of drawings with exact captions, the data of the painter.
 
 A `Scene` says which things stand where, in which style and size, on which background; None is a fact left open.
 `said` draws the facts of a caption, `caption` words them, `complete` draws what they leave open, `paint` makes the
@@ -9,19 +9,18 @@ import functools
 import gzip
 import json
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from helpers import draw_svg
 
-from helpers import draw_svg, load_notebook  # noqa: E402
-
-COLOURS = load_notebook().COLOURS  # of the backgrounds: name -> red, green, blue
-NUMBERS = load_notebook().NUMBERS  # in words
+COLOURS = {"white": (255, 255, 255), "grey": (175, 175, 175), "red": (232, 92, 82), "orange": (248, 160, 66),
+           "yellow": (252, 222, 90), "green": (118, 196, 108), "turquoise": (84, 206, 196), "blue": (98, 150, 238),
+           "purple": (166, 120, 212), "pink": (248, 172, 204), "brown": (160, 116, 84)}  # of the backgrounds
+NUMBERS = ("no", "one", "two", "three", "four")
 STYLES = ("OpenMoji", "Noto", "Twemoji", "Fluent")
 SIZES = {"small": (20, 24), "medium": (28, 32), "large": (36, 44, 52)}  # sides in pixels of 64
 PLACES = {(row, column): "in the middle" if (row, column) == (1, 1) else
@@ -215,6 +214,13 @@ def paint(scene, size=64):
         below = picture[:, y : y + side, x : x + side]
         below.copy_(sprite[3:] * sprite[:3] + (1 - sprite[3:]) * below)
     return picture
+
+
+def alone(thing, style=0, colour=0, side=48):
+    """The picture of one thing, by name or number, in the middle: float [1, 3, 64, 64] in [0, 1]."""
+    thing = drawings().names.index(thing) if isinstance(thing, str) else int(thing)
+    corner = (64 - side) // 2
+    return paint(Scene((thing,), colour=int(colour), boxes=((thing, style, corner, corner, side),)))[None]
 
 
 # -------------------------------------------------------------------------------------------------------- captions
