@@ -151,7 +151,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--steps", type=int, default=400, help="of each short run")
     parser.add_argument("--stamps", help="the folder of photographs")
-    parser.add_argument("--photograph-steps", type=int, default=4_000)
+    parser.add_argument("--photograph-steps", type=int, default=7_000)
     parser.add_argument("--keep", default=Path(tempfile.gettempdir()) / "photographs", help="where that run is kept")
     parser.add_argument("--results", default=RESULTS, help="the file to write")
     options = parser.parse_args()
