@@ -40,8 +40,9 @@ EXPLAINED = ("5 ", "6.1", "6.2", "8.4", "12 ", "12.")  # the sections whose text
 TITLES = {"C2": "A text-conditioned U-Net on handwritten digits", "C3": "A DDPM on MNIST, plain and conditional"}
 WEIGHTS = {"C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier")}
 PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
-CREDIT = ("Emoji designed by OpenMoji (https://openmoji.org), CC BY-SA 4.0; weights trained on them and pictures of\n"
-          "them are under the same licence.\n")
+CREDIT = ("Drawings: OpenMoji (CC BY-SA 4.0), Noto Emoji (Apache 2.0), Twemoji (CC BY 4.0), Fluent Emoji (MIT).\n"
+          "Weights trained on OpenMoji's drawings, and pictures of them, are under CC BY-SA 4.0 too.\n")
+
 
 
 def plain_name(name):

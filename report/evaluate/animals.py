@@ -33,8 +33,8 @@ PHOTOGRAPHS = {  # class: folders, or pictures, of the stamps
     "fish": [f"fish/{name}.png" for name in ("bluegroper", "butterflyfish", "clownfish", "coraltrout", "dolphinfish",
                                              "lionfish", "moonwrasse", "seahorse", "stripedfish")]}
 RUNS = {"as shipped": {}, "L1": {"distance": "l1"}, "predicting epsilon": {"target": "eps"},
-        "predicting v": {"target": "v"}, "all noise alike": {"max_weight": 1.0}, "learning rate a tenth": {"lr": 0.1},
-        "learning rate ten times": {"lr": 10.0}}
+        "predicting v": {"target": "v"}, "all noise alike": {"max_weight": 1.0}, "with a coarse map": {"coarse": True},
+        "learning rate a tenth": {"lr": 0.1}, "learning rate ten times": {"lr": 10.0}}
 
 
 def train_judge(images, labels, classes, steps=400):
@@ -105,8 +105,9 @@ def evaluate_runs(options):
         recipe = nb.animal_recipe(data, options.steps, distance=change.get("distance", "l2"))
         if "max_weight" in change:
             recipe = replace(recipe, loss=nb.animal_loss(data, max_weight=change["max_weight"]))
-        recipe = replace(recipe, info={**recipe.info, "target": change.get("target", recipe.info["target"])},
-                         lr=recipe.lr * change.get("lr", 1.0))
+        info = {**recipe.info, "target": change.get("target", recipe.info["target"]),
+                "config": {**recipe.info["config"], "coarse": change.get("coarse", False)}}
+        recipe = replace(recipe, info=info, lr=recipe.lr * change.get("lr", 1.0))
         run, begun = nb.Run(recipe), time.perf_counter()
         for _ in nb.training_steps(run):
             pass
@@ -150,7 +151,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--steps", type=int, default=400, help="of each short run")
     parser.add_argument("--stamps", help="the folder of photographs")
-    parser.add_argument("--photograph-steps", type=int, default=4_000)
+    parser.add_argument("--photograph-steps", type=int, default=7_000)
     parser.add_argument("--keep", default=Path(tempfile.gettempdir()) / "photographs", help="where that run is kept")
     parser.add_argument("--results", default=RESULTS, help="the file to write")
     options = parser.parse_args()

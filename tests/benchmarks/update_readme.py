@@ -62,7 +62,7 @@ def animal_rows(animals):
                  f"{shipped['top1']:.0%} / {shipped['copies']:.0%}"))
     if "photographs" in animals:
         p = animals["photographs"]
-        rows.append((f"From the command line on {p['pictures']} real photographs, {p['steps']:,} steps: the nearest "
+        rows.append((f"Animals of {p['pictures']} real photographs, {p['steps']:,} steps: the nearest "
                      "photograph is of the class / copies", f"{p['nearest_of_class']:.0%} / {p['copies']:.0%}"))
     return rows
 
