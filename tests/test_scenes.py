@@ -13,9 +13,9 @@ sys.path[:0] = [str(ROOT / "models"), str(ROOT / "report" / "evaluate")]
 
 import collect_drawings  # noqa: E402
 import detector  # noqa: E402
-import scenes  # noqa: E402
 import skills  # noqa: E402
-import train_painter  # noqa: E402
+
+from models import scenes  # noqa: E402
 
 DATA = scenes.drawings()
 
@@ -140,12 +140,12 @@ def test_a_thing_alone_fills_its_picture_and_its_caption_says_neither_place_nor_
 
 
 def test_the_network_of_scenes_begins_as_that_of_things(tmp_path):
-    things = nb.Run(train_painter.THINGS).model
+    things = nb.Run(nb.THINGS).model
     for w in things.parameters():
         w.data += 0.01 * torch.randn(w.shape, generator=torch.Generator().manual_seed(0))
-    train_painter.grow(things, tmp_path)
+    nb.grow(things, tmp_path)
     state = torch.load(tmp_path / "training" / "painter.pt", weights_only=True)
-    run = nb.Run(train_painter.PAINTER)
+    run = nb.Run(nb.PAINTER)
     run.load_state_dict(state)
     own, given = run.model.state_dict(), things.state_dict()
     assert state["step"] == 0

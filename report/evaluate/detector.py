@@ -1,7 +1,7 @@
-"""The judges of drawn pictures: a classifier of emoji, and a detector of drawn things in scenes.
+"""The judge of scenes, a detector of drawn things.
 
-Trained apart from the generators by the notebook's own loop: `python report/evaluate/detector.py` trains them from
-nothing and writes models/emoji_judge.safetensors and models/scene_judge.safetensors.
+Trained apart from the painter by the notebook's own loop: `python report/evaluate/detector.py` trains it from nothing
+and writes models/scene_judge.safetensors.
 """
 
 import functools
@@ -14,32 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "models")]
-
-import scenes  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from helpers import load_notebook  # noqa: E402
+from models import scenes  # noqa: E402
 
 nb = load_notebook()
-
-
-class EmojiJudge(nn.Module):
-    """A convolutional judge of emoji: x [B, 3, 64, 64] in [-1, 1] -> (logits of subjects, logits of colours).
-
-    subjects: every glyph's name and the ten handwritten digits; colours: those of nb.COLOURS.
-    """
-
-    def __init__(self, subjects, colours=11, width=32):
-        super().__init__()
-        w = width
-        self.body = nn.Sequential(nb.DownConv(3, w), nb.DownConv(w, 2 * w), nb.Conv(2 * w, 4 * w),
-                                  nb.DownConv(4 * w, 4 * w), nb.Conv(4 * w, 6 * w), nb.DownConv(6 * w, 6 * w),
-                                  nn.Flatten(1), nn.Linear(6 * w * 16, 192), nn.GELU())
-        self.subject, self.colour = nn.Linear(192, subjects), nn.Linear(192, colours)
-
-    def forward(self, x):
-        h = self.body(x)
-        return self.subject(h), self.colour(h)
 
 
 class SceneJudge(nn.Module):
@@ -134,45 +114,16 @@ def detect(judge, x, threshold=0.3):
     return seen
 
 
-def emoji_judge_loss(model, index, generator):
-    """Cross-entropies of subject and colour, on every glyph (also those kept back from the painter) and colour.
-
-    An eleventh are handwritten digits; a third are blurred and all are noised, by a random amount, so that the judge
-    does not depend on the last detail.
-    """
-    data, count, device = nb.emoji_data(), len(index), next(model.parameters()).device
-    n = len(data.names)
-    colour = torch.randint(len(nb.COLOURS), (count,), generator=generator)
-    x, subject, digit = data.picture(index.clamp(max=n - 1), colour, generator), index.clone(), index >= n
-    images, labels = data.digits
-    which = torch.randint(len(labels), (count,), generator=generator)[digit]
-    x[digit] = nb.digit_pictures(images[which], data.palette[colour[digit]])
-    subject[digit] = n + labels[which]
-    blurred = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
-    x = nb.to_model_range(torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.3, blurred, x))
-    noise = torch.randn(x.shape, generator=generator)
-    x = x + 0.3 * torch.rand(count, 1, 1, 1, generator=generator) * noise
-    names, colours = model(x.to(device))
-    return F.cross_entropy(names, subject.to(device)) + F.cross_entropy(colours, colour.to(device))
+RECIPE = nb.Recipe("scene_judge", {"net": "SceneJudge", "config": {"things": len(scenes.drawings().names)}},
+                   scene_judge_loss, pictures=20_000, epochs=8, batch_size=64, lr=2e-3, decay="trapezoid", warmup=200,
+                   classes=(SceneJudge,))
 
 
 @functools.cache
-def load_judge(name):
-    """A judge of models/ by name, loaded once; errors as of nb.load_model."""
-    return nb.load_model(name, classes=(EmojiJudge, SceneJudge))
-
-
-def recipes():
-    """The nb.Recipe of each judge."""
-    n = len(nb.emoji_data().names)
-    return (nb.Recipe("emoji_judge", {"net": "EmojiJudge", "config": {"subjects": n + 10}}, emoji_judge_loss,
-                      pictures=n + n // 10, epochs=60, batch_size=64, lr=2e-3, decay="trapezoid", warmup=200,
-                      classes=(EmojiJudge,)),
-            nb.Recipe("scene_judge", {"net": "SceneJudge", "config": {"things": len(scenes.drawings().names)}},
-                      scene_judge_loss, pictures=20_000, epochs=8, batch_size=64, lr=2e-3, decay="trapezoid",
-                      warmup=200, classes=(SceneJudge,)))
+def load_judge(name="scene_judge"):
+    """The detector of models/, loaded once; errors as of nb.load_model."""
+    return nb.load_model(name, classes=(SceneJudge,))
 
 
 if __name__ == "__main__":
-    for recipe in recipes():
-        nb.train(recipe)
+    nb.train(RECIPE)

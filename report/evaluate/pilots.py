@@ -14,13 +14,13 @@ from functools import partial
 
 import detector
 import numpy as np
-import scenes
 import skills
 import torch
-import train_painter
 from common import RESULTS, machine, nb, read_results, write_results
 
-BASE = train_painter.PAINTER
+from models import scenes
+
+BASE = nb.PAINTER
 LEVELS = (990, 800, 600, 400)
 
 
@@ -38,9 +38,9 @@ RUNS = {
     "batches of 32": changed(batch_size=32),
     "blocks of 4 x 4 pixels": changed(fold=4, widths=(64, 160, 256), attention=(1, 2)),
     "narrower at the finest level": changed(widths=(32, 64, 160, 256), attention=(2, 3)),
-    "weight up to 2": changed(loss=partial(train_painter.painter_loss, max_weight=2.0)),
-    "weight 1": changed(loss=partial(train_painter.painter_loss, max_weight=1.0)),
-    "things alone": changed(loss=partial(train_painter.painter_loss, kinds=(1.0, 0.0, 0.0))),
+    "weight up to 2": changed(loss=partial(nb.scenes_loss, max_weight=2.0)),
+    "weight 1": changed(loss=partial(nb.scenes_loss, max_weight=1.0)),
+    "things alone": changed(loss=partial(nb.scenes_loss, kinds=(1.0, 0.0, 0.0))),
     "half the learning rate": changed(lr=BASE.lr / 2)}
 
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import detector
 import numpy as np
-import scenes
 import torch
-import train_painter  # noqa: F401 - it makes its network known to load_model
 from common import RESULTS, in_parts, machine, nb, weights_of, write_results
+
+from models import scenes
 
 SKILLS = ("one thing", "two things", "number", "background", "relation", "place", "style", "size",
           "a style for each of two", "a size for each of two")
