@@ -42,6 +42,11 @@ class SceneJudge(nn.Module):
         self.colour = nn.Linear(128, colours)
         nn.init.constant_(self.map.bias[:1], -4.0)  # most places hold no middle
 
+    @property
+    def body(self):
+        """The layers in which perceptual distances are taken."""
+        return self.down1, self.down2, self.down3
+
     def forward(self, x):
         fine = self.down1(x)
         middle = self.down2(fine)
@@ -112,6 +117,18 @@ def detect(judge, x, threshold=0.3):
                                "box": (x_0, y_0, side), "score": score[i, row, column].item()})
             seen.append((sorted(things, key=lambda found: -found["score"]), int(colour[i].argmax())))
     return seen
+
+
+@torch.no_grad()
+def evidence(judge, x):
+    """How plainly each thing is seen in pictures [B, 3, 64, 64] in [0, 1]: the largest product, over the places, of the
+    probabilities that a middle lies there and that it is this thing, [B, things]."""
+    parts = []
+    for part in x.split(250):
+        found = judge(nb.to_model_range(part).to(next(judge.parameters()).device))[0].float()
+        things = found[:, 4 : 4 + judge.things].softmax(1)
+        parts.append((found[:, :1].sigmoid() * things).amax((2, 3)).cpu())
+    return torch.cat(parts)
 
 
 RECIPE = nb.Recipe("scene_judge", {"net": "SceneJudge", "config": {"things": len(scenes.drawings().names)}},

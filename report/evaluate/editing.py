@@ -2,9 +2,9 @@
 
 guidance   subject right and distance of two samples, at guidance 1, 3 and 6
 anagrams   both prompts of a pair seen by the judge, each in its view: every view on pairs of any names, and upside down
-           on pairs of faces and round things
+           on pairs of round things
 hybrids    one prompt seen in the picture, the other in the picture made small, at several sigmas; three times as many
-upscale    held-out glyphs from 64 to 256 pixels: PSNR and perceptual distance beside bicubic and Lanczos
+upscale    drawings never trained on, from 64 to 256 pixels: PSNR and perceptual distance beside bicubic and Lanczos
 
 Pairs of training names are drawn by seed 0; first samples, guidance 3, 50 steps. Results go to report/results.json
 under "editing", the pairs that were recognised among them; twenty minutes on two cores.
@@ -19,18 +19,20 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 from common import RESULTS, machine, nb, weights_of, write_results
-from detector import load_judge
-from judges import hole_psnr, in_batches, perceptual_distance
+from detector import evidence, load_judge
+from judges import hole_psnr, perceptual_distance
+
+from models import scenes
 
 SIGMAS = (1.0, 2.0, 3.0, 4.0)
 
 
 def seen(judge, pictures, asked, other=None):
-    """What the judge sees, as bool tensors [N]: the glyph asked for is its first name, is one of its first five names,
-    and is likelier than `other`, the pair's other glyph."""
-    logits = in_batches(lambda x: judge(x)[0], nb.to_model_range(pictures))
-    top, row = logits.topk(5, 1).indices, torch.arange(len(asked))
-    likelier = None if other is None else logits[row, asked] > logits[row, other]
+    """What the judge sees, as bool tensors [N]: of all things it sees the one asked for most plainly, among the five it
+    sees most plainly, and more plainly than `other`, the other of a pair."""
+    found = evidence(judge, pictures)
+    top, row, asked = found.topk(5, 1).indices, torch.arange(len(asked)), torch.as_tensor(asked)
+    likelier = None if other is None else found[row, asked] > found[row, torch.as_tensor(other)]
     return top[:, 0] == asked, (top == asked[:, None]).any(1), likelier
 
 
@@ -38,31 +40,32 @@ def share(x):
     return x.float().mean().item()
 
 
-def captions_of(data, glyphs):
-    return [nb.caption(data.names[i]) for i in glyphs]
+def captions_of(data, things):
+    return [scenes.noun(data.names[i]) for i in things]
 
 
 def evaluate_guidance(data, judge, model, count):
-    glyphs = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: 2 * count]]
-    prompts, rows = captions_of(data, glyphs), []
+    things = np.random.default_rng(0).permutation(data.train)[: 2 * count]
+    prompts, rows = captions_of(data, things), []
     for guidance in (1.0, 3.0, 6.0):
         a, b = (nb.text_to_image(prompts, guidance=guidance, seed=seed, model=model) for seed in (0, 10_000))
-        rows.append({"guidance": guidance, "top1": share(torch.cat([seen(judge, x, glyphs)[0] for x in (a, b)])),
+        rows.append({"guidance": guidance, "top1": share(torch.cat([seen(judge, x, things)[0] for x in (a, b)])),
                      "diversity": perceptual_distance(judge, a, b).mean().item()})
         print(rows[-1], flush=True)
     return {"rows": rows, "prompts": len(prompts)}
 
 
-ROUND = re.compile(r"face|ball|moon|sun$|globe|clock|cookie|doughnut|tomato|tangerine|apple|peach|coin|yarn|medal")
+ROUND = re.compile("apple|orange|lemon|tomato|donut|cookie|ball|sun$|clock|pumpkin|face|heart|balloon")
 
 
 def pairs_of(data, count, only=None):
-    """Two sets of training glyphs, pairs of different ones, drawn by seed 0; only: those whose name it matches."""
-    glyphs = data.train[torch.tensor([only is None or bool(only.search(data.names[i])) for i in data.train])]
-    order = torch.randperm(len(glyphs), generator=torch.Generator().manual_seed(0))
-    if len(glyphs) < 2 * count:  # too few for every glyph to come once
-        return glyphs[order].repeat(9)[:count], glyphs[order.roll(1)].repeat(9)[:count]
-    return glyphs[order[:count]], glyphs[order[count : 2 * count]]
+    """Two sets of trained things, pairs of different ones, drawn by seed 0; only: those whose name it matches."""
+    things = np.array([i for i in data.train if only is None or only.search(data.names[i])])
+    rng, found = np.random.default_rng(0), []
+    while len(found) < count:
+        order = rng.permutation(things)
+        found += list(zip(order[::2], order[1::2], strict=False))
+    return tuple(np.array(found[:count]).T)
 
 
 def recognised(data, near, far, both):
@@ -77,7 +80,7 @@ def evaluate_anagrams(data, judge, model, count):
         pictures = nb.anagram(captions_of(data, a), captions_of(data, b), view=name, model=model)
         turned = nb.to_image_range(nb.VIEWS[name][0](nb.to_model_range(pictures))).clamp(0, 1)
         (a1, a5, a2), (b1, b5, b2) = seen(judge, pictures, a, b), seen(judge, turned, b, a)
-        key = name if only is None else f"{name}, faces and round things"
+        key = name if only is None else f"{name}, round things"
         views[key] = {"both": share(a1 & b1), "either": share(a1 | b1), "both5": share(a5 & b5),
                       "apart": share(a2 & b2), "pairs": recognised(data, a, b, a1 & b1)}
         print(key, views[key], flush=True)
@@ -107,8 +110,9 @@ def enlarged_by(images, name):
 
 
 def evaluate_upscale(data, judge, model, count):
-    upscaler, colours = nb.load_model("upscaler"), torch.arange(len(data.held_out)) % len(nb.COLOURS)
-    originals = nb.over(nb.large_glyphs()[data.held_out], data.palette[colours])
+    upscaler, ground = nb.load_model("upscaler"), torch.tensor(list(nb.COLOURS.values())) / 255
+    drawn = nb.draw_svg([data.svg[i][style] for i in data.held_out for style in range(4)], 256)
+    originals = nb.over(drawn, ground[torch.arange(len(drawn)) % len(ground)])
     small, everywhere, ways = F.avg_pool2d(originals, 4), torch.ones(len(originals), 1, 256, 256), {}
     for name, way in {"bicubic": lambda x: enlarged_by(x, "BICUBIC"), "Lanczos": lambda x: enlarged_by(x, "LANCZOS"),
                       "second stage, 1 step": lambda x: nb.upscale(x, steps=1, model=upscaler),
@@ -133,7 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=50)
     parser.add_argument("--results", default=RESULTS, help="the file to write")
     options = parser.parse_args()
-    data, judge, model = nb.emoji_data(), load_judge("emoji_judge"), nb.load_model("emoji")
+    data, judge, model = scenes.drawings(), load_judge(), nb.load_model("painter")
     for part in options.part:
         figures = PARTS[part](data, judge, model, options.pairs)
         write_results("editing", part, {**figures, "weights": weights_of(model), **machine()}, options.results)
