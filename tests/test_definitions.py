@@ -432,8 +432,8 @@ def unet(**options):
 
 @pytest.mark.parametrize("argument", [
     {"channels": 1}, {"size": 64}, {"size": None}, {"fold": 2}, {"widths": (32,)}, {"attention": (1,)},
-    {"embedding": 8}, {"classes": 5}, {"text_width": 8}, {"sentence": 8}, {"inpaint": True}, {"draft": True},
-    {"small": True}, {"coarse": True}], ids=str)
+    {"embedding": 8}, {"classes": 5}, {"text_width": 8}, {"sentence": 8}, {"inpaint": True},
+    {"small": True}], ids=str)
 def test_every_argument_has_an_effect_and_keeps_the_shape(argument):
     net, x, t, told = unet(**argument)
     plain = {name: w.shape for name, w in unet()[0].state_dict().items()}
@@ -450,7 +450,7 @@ def test_every_argument_has_an_effect_and_keeps_the_shape(argument):
 @pytest.mark.parametrize(("argument", "change"), [
     ({}, "t"), ({}, "x"), ({"classes": 5}, "label"), ({"inpaint": True}, "mask"), ({"inpaint": True}, "visible"),
     ({"small": True}, "small"), ({"small": True}, "level"), ({"text_width": 8}, "tokens"),
-    ({"text_width": 8}, "pooled"), ({"sentence": 8}, "pooled"), ({"draft": True}, "draft")], ids=str)
+    ({"text_width": 8}, "pooled"), ({"sentence": 8}, "pooled")], ids=str)
 def test_what_is_told_of_a_picture_changes_this_picture_alone(argument, change):
     net, x, t, told = unet(**argument)
     net.train()  # also in training: no picture depends on its batch
@@ -514,7 +514,7 @@ X, DIGITS, T = torch.zeros(2, 3, 32, 32), torch.zeros(2, 1, 28, 28), torch.zeros
       for label in ([1], [1, 10], [1, -2])),
     *(({}, x, T, {}) for x in (X[0], X[:, :1], torch.zeros(2, 3, 64, 64))),
     *(({"size": None}, X[..., :side, :side], T, {}) for side in (30, 28)),
-    *(({part: True}, X, T, {}) for part in ("text_width", "draft", "small")),
+    *(({part: True}, X, T, {}) for part in ("text_width", "small")),
     *(({"inpaint": True}, X, T, told) for told in ({"mask": X}, {"mask": X[:1, :1]}, {"visible": X[:1]})),
     *(({"small": True}, X, T, {"small": small, "level": t}) for small, t in ((X, T), (X[..., ::4, ::4], T[:1])))])
 def test_what_does_not_fit_a_network_is_refused(options, x, t, told):

@@ -15,13 +15,13 @@ PICTURES = torch.linspace(0, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)
 MASKS = torch.ones(2, 1, 64, 64).tril()
 CALLS = {
     "digits": lambda **o: nb.generate_digits([3, 1], method="ddim", eta=0.5, **o),
-    "emoji": lambda **o: nb.text_to_image(["an owl", ""], method="ddpm", **o),
-    "emoji, filled": lambda **o: nb.inpaint(PICTURES, MASKS, "an owl", **o),
-    "emoji, untold": lambda **o: nb.inpaint_untold(PICTURES, MASKS, resample=2, **o),
-    "emoji, edited": lambda **o: nb.edit(PICTURES, "an owl", start=0.5, **o),
-    "emoji, anagram": lambda **o: nb.anagram("an owl", "a cat", view="quarter turn", **o),
-    "emoji, hybrid": lambda **o: nb.hybrid("an owl", "a cat", **o),
-    "emoji, watched": lambda **o: nb.attention_maps("an owl", **o)[1],
+    "painter": lambda **o: nb.text_to_image(["an owl", ""], method="ddpm", **o),
+    "painter, filled": lambda **o: nb.inpaint(PICTURES, MASKS, "an owl", **o),
+    "painter, untold": lambda **o: nb.inpaint_untold(PICTURES, MASKS, resample=2, **o),
+    "painter, edited": lambda **o: nb.edit(PICTURES, "an owl", start=0.5, **o),
+    "painter, anagram": lambda **o: nb.anagram("an owl", "a cat", view="quarter turn", **o),
+    "painter, hybrid": lambda **o: nb.hybrid("an owl", "a cat", **o),
+    "painter, watched": lambda **o: nb.attention_maps("an owl", **o)[1],
     "upscaler": lambda **o: nb.upscale(PICTURES, **o),
     "animals": lambda **o: nb.generate_animals([1, 4], **o),
     "animals, x_T": lambda **o: nb.generate_animals([2], x_T=torch.ones(1, 3, 64, 64), method="ddpm", **o)}
@@ -65,7 +65,7 @@ def test_judges_take_pictures_of_the_processor(gpu, digits):
 
 
 RECIPES = {"denoiser": lambda: nb.DENOISER, "time": lambda: nb.TIME, "class": lambda: nb.CLASS,
-           "digits": lambda: nb.DIGITS, "painter": nb.painter_recipe, "upscaler": lambda: nb.UPSCALER,
+           "digits": lambda: nb.DIGITS, "painter": lambda: nb.PAINTER, "upscaler": lambda: nb.UPSCALER,
            "animals": lambda: nb.animal_recipe(nb.AnimalPictures()), "judge": lambda: judges.RECIPE}
 
 
@@ -73,9 +73,6 @@ RECIPES = {"denoiser": lambda: nb.DENOISER, "time": lambda: nb.TIME, "class": la
 def test_each_recipe_trains_keeps_samples_and_goes_on(gpu, tmp_path, monkeypatch, digits, name):
     """Its loss and samples as they are; a narrow net, two epochs of one batch each."""
     monkeypatch.setattr(nb, "load_mnist", lambda train=True: digits)
-    emoji = nb.emoji_data()
-    monkeypatch.setattr(emoji, "digits", digits)
-    monkeypatch.setattr(nb, "large_glyphs", Few)
     recipe = RECIPES[name]()
     info = {**recipe.info, "config": {**recipe.info["config"], **SHRUNK.get(recipe.info["net"], {})}}
     recipe = replace(recipe, info=info, pictures=2, batch_size=2, epochs=2, keep_at=(2,))
@@ -87,14 +84,7 @@ def test_each_recipe_trains_keeps_samples_and_goes_on(gpu, tmp_path, monkeypatch
     assert nb.load_model(tmp_path / f"{recipe.name}.safetensors", classes=recipe.classes).info["step"] == 2
 
 
-class Few:
-    """In the place of all glyphs at 256 pixels: those that are asked for, drawn then."""
-
-    def __getitem__(self, index):
-        return nb.draw_emoji([nb.emoji_data().characters[i] for i in index.tolist()], size=256)
-
-
-@pytest.mark.parametrize("name", ["digits", "emoji, filled", "upscaler", "animals"])
+@pytest.mark.parametrize("name", ["digits", "painter, filled", "upscaler", "animals"])
 def test_defaults_of_torch_that_the_user_changed_change_no_picture(name):
     before = CALLS[name](steps=1)
     torch.set_default_dtype(torch.float64)

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save
 import helpers
 from report.evaluate import detector, judges
 
-JUDGES = {"digit_classifier": judges, "emoji_judge": detector, "scene_judge": detector}
+JUDGES = {"digit_classifier": judges, "scene_judge": detector}
 
 
 def content(path):
@@ -86,7 +86,7 @@ def test_every_shipped_file_loads_and_says_how_it_was_trained(name):
 
 
 def test_all_the_models_that_the_notebook_asks_for_are_shipped():
-    names = {"digits_denoiser", "digits_time", "digits_class", "digits", "emoji", "upscaler", "animals", *JUDGES}
+    names = {"digits_denoiser", "digits_time", "digits_class", "digits", "painter", "upscaler", "animals", *JUDGES}
     assert names <= {p.stem for p in nb.MODELS.glob("*.safetensors")}
     with pytest.raises(FileNotFoundError, match="no weights at .*There are: animals, .*git checkout models"):
         nb.load_model("no_such_model")
