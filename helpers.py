@@ -441,20 +441,21 @@ def table(head, rows):
 def eight_numbers():
     """The main measurements of report/results.json, as a table."""
     digits = results("digits")
-    painter = results("emoji")
+    scenes = results("scenes")
     frechet = digits["frechet"]
     floor = digits["judge"]["floor"][str(frechet["samples"])]
-    sets = painter["prompts"]["sets"]
-    fills = painter["inpaint"]["bins"].values()
+    skills = scenes["skills"]["rows"]
+    fills = scenes["fills"]["bins"].values()
     ahead = sum(b["ours, mean of eight"]["perceptual"] < b["Telea"]["perceptual"] for b in fills)
     behind = sum(b["ours, one sample"]["perceptual"] > b["Telea"]["perceptual"] for b in fills)
     return table(["eight numbers", "", "measured"], [
         ["digits read as asked", f"{digits['guided']['accuracy']:.2%}", f"{digits['guided']['samples']:,} samples"],
         ["their Fréchet distance / of real digits", f"{frechet['distance']:.2f} / {floor:.2f}",
          f"{frechet['samples']:,} samples"],
-        ["painter: subject as asked", f"{sets['seen']['top1']:.1%}", "captions of training"],
-        ["painter: subject and colour as asked", f"{sets['held-out pairs']['both']:.1%}", "pairs never trained on"],
-        ["painter: words that no caption held, among five", f"{sets['synonyms']['top5']:.1%}", "synonyms"],
+        ["painter: one thing, two things as asked",
+         f"{skills['one thing']['trained']:.1%}, {skills['two things']['trained']:.1%}", "a detector"],
+        ["painter: two things never trained together", f"{skills['two things']['never']:.1%}", "a detector"],
+        ["painter: words that no caption held, among five", f"{scenes['words']['five']:.1%}", "synonyms"],
         ["fills, mean of eight: nearer than Telea's", f"{ahead} of {len(fills)} bins", "perceptual distance"],
         ["fills, one sample: farther than Telea's", f"{behind} of {len(fills)} bins", "perceptual distance"],
         ["animals: class as asked / copies", f"{results('animals', 'shipped')['top1']:.0%} / "

@@ -40,18 +40,18 @@ def table(results):
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
     speed = results["throughput"]
-    rows[:0] = [*emoji_rows(results["emoji"]),
+    rows[:0] = [*painter_rows(results["scenes"]),
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights)",
                  f"{speed['ratio']:.0f} times as many pictures a second")]
     rows[6:6] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
-    devices |= {results["emoji"]["prompts"]["device"], results["throughput"]["device"]}
+    devices |= {results["scenes"]["skills"]["device"], results["throughput"]["device"]}
     if len(devices) > 1:
         sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
     where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
-    return f"{text}\n\n{fills_table(results['emoji']['inpaint'])}\n\n{where}"
+    return f"{text}\n\n{fills_table(results['scenes']['fills'])}\n\n{where}"
 
 
 def animal_rows(animals):
@@ -67,50 +67,43 @@ def animal_rows(animals):
     return rows
 
 
-def emoji_rows(emoji):
+def painter_rows(scenes):
     """The painter's rows of the first table: pairs (what, measured)."""
-    sets, real, copies = emoji["prompts"]["sets"], emoji["prompts"]["real"], emoji["copies"]
-    seen, held, synonyms = (sets[name] for name in ("seen", "held-out pairs", "synonyms"))
-    return [
-        (f"Emoji from captions: subject right among all names, first / among five ({seen['samples']:,} samples; real "
-         f"pictures {real['top1']:.1%})", f"{seen['top1']:.1%} / {seen['top5']:.1%}"),
-        ("Their background colour right", f"{seen['colour']:.1%}"),
-        (f"Pairs of glyph and colour never trained on: both right ({held['samples']:,})", f"{held['both']:.1%}"),
-        (f"Synonyms, none a glyph's name: a right subject among five ({synonyms['samples']:,} samples of "
-         f"{emoji['prompts']['synonyms']} words)",
-         f"{synonyms['top5']:.1%}"),
-        ("Emoji samples whose distance to the nearest training glyph is under a third of that to the second (real "
-         "glyphs never trained on)",
-         f"{copies['samples']['copies']:.0%} ({copies['held-out real glyphs']['copies']:.0%})"),
-        ("One emoji of a large batch, 20 steps, guided", f"{1000 * emoji['prompts']['seconds_a_sample']:.0f} ms"),
-    ]
+    skills, words, variety = scenes["skills"], scenes["words"], scenes["variety"]
+    rows = [(f"Painter, {skill}: combinations trained / never trained (real pictures under the same judge)",
+             f"{r['trained']:.1%} / " + (f"{r['never']:.1%}" if "never" in r else "none") + f" ({r['real']:.1%})")
+            for skill, r in skills["rows"].items()]
+    return [*rows, (f"Synonyms never trained on: the thing among the judge's first five ({words['words']} words)",
+                    f"{words['five']:.1%}"),
+            (f"Of {variety['samples']} samples of a name without a style, how many of the four styles",
+             f"{variety['styles']:.1f}")]
 
 
 def editing_rows(editing):
     """The rows of the editing section: pairs (what, measured)."""
     views, sigmas, ways = editing["anagrams"]["views"], editing["hybrids"]["sigmas"], editing["upscale"]["ways"]
     sigma, best = max(sigmas.items(), key=lambda item: item[1]["apart"])
-    turned, ours, lanczos = views["upside down, faces and round things"], ways["second stage, 8 steps"], ways["Lanczos"]
+    turned, ours, lanczos = views["upside down, round things"], ways["second stage, 8 steps"], ways["Lanczos"]
     return [
-        ("Anagrams upside down, of faces and round things: each way up shows its own prompt more than the other "
+        ("Anagrams upside down, of round things: each way up shows its own prompt more than the other "
          f"(chance 25%) / is named rightly, both ({editing['anagrams']['pairs']} pairs)",
          f"{turned['apart']:.0%} / {turned['both']:.0%}"),
         (f"Hybrids, the same of the picture and the picture made small ({editing['hybrids']['pairs']} pairs, blur of "
          f"{sigma} pixels)", f"{best['apart']:.0%} / {best['both']:.1%}"),
-        (f"From 64 to 256 pixels, {editing['upscale']['samples']} glyphs never trained on: PSNR / perceptual distance "
+        (f"From 64 to 256 pixels, {editing['upscale']['samples']} drawings of things never trained on: PSNR / perceptual distance "
          "(Lanczos)",
          f"{ours['psnr']:.1f} dB / {ours['perceptual']:.4f} ({lanczos['psnr']:.1f} dB / {lanczos['perceptual']:.4f})"),
     ]
 
 
 def fills_table(inpaint):
-    """Fills of held-out glyphs by bins of hole ratio, as Markdown."""
+    """Fills of held-out things by bins of hole ratio, as Markdown."""
     bins = inpaint["bins"]
     lines = ["| Fill | " + " | ".join(bins) + " |", "|---" * (len(bins) + 1) + "|"]
     for name in next(iter(bins.values())):
         cells = [f"{b[name]['psnr']:.1f} / {b[name]['ssim']:.2f} / {b[name]['perceptual']:.3f}" for b in bins.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return (f"Fills of holes in glyphs never trained on, no prompt, {inpaint['pictures_a_bin']} pictures in each "
+    return (f"Fills of holes in things never trained on, no prompt, {inpaint['pictures_a_bin']} pictures in each "
             "bin of hole ratio: hole PSNR in dB / SSIM in the hole's bounding box / perceptual distance in the judge's "
             "features (less is better):\n\n" + "\n".join(lines))
 
