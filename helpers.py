@@ -442,6 +442,7 @@ def eight_numbers():
     """The main measurements of report/results.json, as a table."""
     digits = results("digits")
     scenes = results("scenes")
+    animals = results("animals", "shipped")
     frechet = digits["frechet"]
     floor = digits["judge"]["floor"][str(frechet["samples"])]
     skills = scenes["skills"]["rows"]
@@ -458,8 +459,8 @@ def eight_numbers():
         ["painter: words that no caption held, among five", f"{scenes['words']['five']:.1%}", "synonyms"],
         ["fills, mean of eight: nearer than Telea's", f"{ahead} of {len(fills)} bins", "perceptual distance"],
         ["fills, one sample: farther than Telea's", f"{behind} of {len(fills)} bins", "perceptual distance"],
-        ["animals: class as asked / copies", f"{results('animals', 'shipped')['top1']:.0%} / "
-         f"{results('animals', 'shipped')['copies']:.0%}", "200 samples"]])
+        ["animals: class as asked / copies", f"{animals['top1']:.0%} / {animals['copies']:.0%}",
+         f"{animals['samples']} samples"]])
 
 
 # ----------------------------------------------------------------------------- pictures

@@ -138,7 +138,8 @@ def learning_rates():
         draw_loss(ax, losses, f"{lr:g}", 20)
     ax.set(xlabel="step", ylabel="loss, mean of twelve")
     ax.set_yticks((0.2, 0.5, 1, 2), ("0.2", "0.5", "1", "2"))
-    ax.legend(title="learning rate", title_fontsize=7, ncols=2)
+    ax.set_ylim(top=8)
+    ax.legend(title="learning rate", title_fontsize=7, ncols=2, loc="upper right")
     save("learning_rate", fig)
     ABOUT["learning_rate"] = {"steps": 120, "lr": recipe.lr, "last": {lr: sum(x[-20:]) / 20 for lr, x in runs.items()}}
 
