@@ -41,7 +41,7 @@ def stale():
     """The parts of results.json that were measured with other weights than those of which figures/ was made."""
     results, about = (json.loads((FOLDER / name).read_text(encoding="utf-8"))
                       for name in ("results.json", "figures/figures.json"))
-    for part, name in (("digits", "digits"), ("emoji", "emoji"), ("editing", "emoji"), ("animals", "animals")):
+    for part, name in (("digits", "digits"), ("scenes", "painter"), ("editing", "painter"), ("animals", "animals")):
         for key, figures in results[part].items():
             of = figures.get("weights", "") if isinstance(figures, dict) else ""
             if of and of != about[f"model {name}"]["sha"]:

@@ -29,7 +29,7 @@ plt.rcParams.update({"font.family": "serif", "font.size": 8, "axes.titlesize": 8
                      "lines.linewidth": 1.4, "lines.markersize": 3.5, "axes.spines.top": False,
                      "legend.frameon": False, "legend.fontsize": 7})
 MODELS = {"animals": "animals ($x_0$)", "digits_denoiser": "one-step denoiser ($x$)", "digits_time": "time (ε)",
-          "digits_class": "time and class (ε)", "digits": "our digit model ($v$)", "emoji": "painter ($x_0$)"}
+          "digits_class": "time and class (ε)", "digits": "our digit model ($v$)", "painter": "painter ($x_0$)"}
 ABOUT = {}  # what figures.json is to say
 
 
@@ -212,19 +212,20 @@ def painter():
     grid("prompts", nb.text_to_image([p for _ in range(3) for p in nb.PROMPTS]), len(nb.PROMPTS), top=nb.PROMPTS)
     asked = [nb.phrase(nb.KEPT_PHRASES[(3 * row + d) % 10], d) for row in range(2) for d in range(10)]
     grid("digits_by_words", nb.generate_digits(asked), 10, top=asked[:10])
-    asked = ["a kitten", "a yacht", "something spooky", "a snack", "a cat and a dog", "three apples", "a blue banana",
-             "not a cat"]
+    asked = ["a kitten", "a puppy", "something spooky", "a snack", "a penguin riding a horse",
+             "a cat, a dog and a horse", "a blue banana", "not a cat"]
     grid("failing", nb.text_to_image(asked), len(asked), top=asked)
-    asked, sweep = [nb.PROMPTS[i] for i in (0, 2, 3, 5, 6, 7, 9, 11)], (0, 1, 3, 8)
-    grid("guidance_emoji", torch.cat([nb.text_to_image([p], guidance=g) for g in sweep for p in asked]), 8, top=asked,
+    asked, sweep = [nb.PROMPTS[i] for i in (0, 1, 3, 5, 6, 7, 8, 9)], (0, 1, 3, 8)
+    grid("guidance", torch.cat([nb.text_to_image([p], guidance=g) for g in sweep for p in asked]), 8, top=asked,
          left=[f"γ = {g}" for g in sweep])
 
 
 def fills():
-    """Held-out glyphs with holes, filled without a prompt: two samples, the mean of eight; curves of results.json."""
-    data = nb.emoji_data()
-    chosen, kinds, generator = data.held_out[:8], list(nb.MASKS), torch.Generator().manual_seed(1)
-    originals = data.picture(chosen, torch.arange(8) % len(nb.COLOURS))
+    """Things never trained on with holes, filled without a prompt: two samples, the mean of eight; curves of
+    results.json."""
+    data, kinds, generator = nb.drawings(), list(nb.MASKS), torch.Generator().manual_seed(1)
+    chosen = data.held_out[:8]
+    originals = torch.cat([nb.alone(thing, i % 4, i) for i, thing in enumerate(chosen)])
     masks = torch.cat([nb.make_masks(kinds[i % 6], 1, generator=generator) for i in range(8)])
     filled = nb.inpaint(originals.repeat(8, 1, 1, 1), masks.repeat(8, 1, 1, 1))
     known = (masks == 0).expand_as(originals).repeat(8, 1, 1, 1)
@@ -234,7 +235,7 @@ def fills():
             filled.unflatten(0, (8, 8)).mean(0)]
     grid("inpainting", torch.cat(rows), 8, top=[data.names[i] for i in chosen],
          left=["original", "hole", "sample 1", "sample 2", "mean of 8"])
-    bins = results("emoji", "inpaint")["bins"]
+    bins = results("scenes", "fills")["bins"]
     fig, axes = panels(17, 5.4, columns=2)
     for ax, (key, label) in zip(axes, (("psnr", "PSNR in the hole, dB"), ("perceptual", "perceptual distance")),
                                 strict=True):

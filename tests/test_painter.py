@@ -172,8 +172,8 @@ def test_the_shipped_painter_paints_what_it_is_asked_for():
 def test_attention_maps_add_up_to_one(painter):
     words, maps, picture = nb.attention_maps("an owl", steps=2, model=painter)
     assert words == ["[CLS]", "an", "owl", "[SEP]"]
-    assert maps.shape == (4, 16, 16)
-    assert torch.allclose(maps.sum(0), torch.ones(16, 16), atol=1e-4)
+    assert maps.shape == (4, 8, 8)
+    assert torch.allclose(maps.sum(0), torch.ones(8, 8), atol=1e-4)
     assert torch.allclose(picture, nb.text_to_image("an owl", steps=2, model=painter), atol=1e-5)
     assert not any(m.watch or m.seen is not None for m in painter.modules() if isinstance(m, nb.Attention))
 
