@@ -4,9 +4,8 @@ python tests/benchmarks/throughput.py [--batch 16] [--rounds 6]
 
 The same batch, tokens and optimiser; one step of each in turn, so that both meet the same moods of the machine; the
 ratio is of the medians. The peer is the one whose number of weights is nearest. diffusers' network works on pixels, as
-it does by default; ours on 4 x 4 blocks of them: that is the difference that is measured, together with the smaller
-ones of their blocks. What comes before the network (text encoder, draft) is no part of a step. Writes `throughput` into
-report/results.json. Needs tests/benchmarks/requirements.txt.
+it does by default; ours on 2 x 2 blocks of them: that is the difference that is measured, together with the smaller
+ones of their blocks. The text encoder is no part of a step. Writes `throughput` into report/results.json. Needs tests/benchmarks/requirements.txt.
 """
 
 import argparse
@@ -85,7 +84,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
     torch.manual_seed(0)
-    result = race(nb.load_model("emoji"), options, nb.default_device())
+    result = race(nb.load_model("painter"), options, nb.default_device())
     print(result, flush=True)
     for part, value in {**result, "batch": options.batch, "rounds": options.rounds, **machine()}.items():
         write_results("throughput", part, value)
