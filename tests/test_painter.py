@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 import math
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import PIL.Image
@@ -64,7 +65,7 @@ def heard(painter):
 def test_the_painter_is_told_what_is_visible_and_its_words_are_dropped_more_often_there():
     told = SimpleNamespace()
     told.loss = lambda x_0, condition, **rest: vars(told).update(x_0=x_0, condition=condition, **rest) or 0
-    for loss, side in ((nb.things_loss, 32), (nb.scenes_loss, 64)):
+    for loss, side in ((nb.THINGS.loss, 32), (nb.PAINTER.loss, 64)):
         loss(told, torch.arange(100), seeded())
         mask = told.condition.mask
         assert told.x_0.shape == (100, 3, side, side)
@@ -76,8 +77,30 @@ def test_the_painter_is_told_what_is_visible_and_its_words_are_dropped_more_ofte
         loss(told, torch.arange(100), seeded(1))
         assert not torch.equal(told.x_0, first)  # a caption has many pictures
     model = everywhere_random(nb.build_model(INFO))
-    nb.scenes_loss(model, torch.arange(6), seeded()).backward()
+    nb.painter_loss(model, torch.arange(6), seeded()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_level_is_put_around_the_network_of_small_pictures(tmp_path, monkeypatch):
+    """All its inner levels are those of the small one, and its run goes on from there."""
+    small, large = ({**INFO["config"], "fold": 2, **more} for more in (
+        {"size": 32}, {"widths": [16, 32, 64], "attention": [2]}))
+    recipes = [replace(nb.PAINTER, info={**INFO, "config": config}) for config in (small, large)]
+    monkeypatch.setattr(nb, "PAINTER", recipes[1])
+    torch.manual_seed(1)
+    things = everywhere_random(nb.build_model(recipes[0].info))
+    nb.grow(things, tmp_path)
+    run = nb.Run(recipes[1])
+    run.load_state_dict(torch.load(tmp_path / "training" / "painter.pt", weights_only=True))
+    pairs = [(run.model.net.middle, things.net.middle), (run.model.net.time, things.net.time)]
+    pairs += [(getattr(run.model.net, part)[i + 1], getattr(things.net, part)[i])
+              for part, count in (("down", 2), ("up", 2), ("shrink", 1), ("grow", 1)) for i in range(count)]
+    for mine, its in pairs:
+        assert mine.state_dict()
+        assert all(map(torch.equal, mine.state_dict().values(), its.state_dict().values()))
+    assert run.step == 0
+    assert torch.equal(run.ema.state["net.middle.block.conv1.weight"],
+                                         things.net.middle.block.conv1.weight)
 
 
 @pytest.mark.parametrize("kind", list(nb.MASKS)[:-1])
@@ -91,7 +114,7 @@ def test_masks_are_binary_seeded_and_of_the_size_and_share_asked_for(kind):
     share = nb.make_masks(kind, 40, generator=seeded(1), ratio=(low, high)).mean((1, 2, 3))
     assert ((share >= low) & (share <= high)).all()
     mixture = nb.training_masks(800, seeded()).mean((1, 2, 3))
-    assert abs((mixture == 1).float().mean() - 0.5) < 0.06
+    assert abs((mixture == 1).float().mean() - 0.7) < 0.05
 
 
 # ----------------------------------------------------------------------------- text encoder

@@ -10,7 +10,6 @@ many samples the judge names as asked (guidance 2, 10 steps).
 import argparse
 import time
 from dataclasses import replace
-from functools import partial
 
 import detector
 import numpy as np
@@ -24,11 +23,11 @@ BASE = nb.PAINTER
 LEVELS = (990, 800, 600, 400)
 
 
-def changed(batch_size=BASE.batch_size, loss=None, reader=None, lr=BASE.lr, **config):
+def changed(batch_size=BASE.batch_size, reader=None, lr=BASE.lr, **config):
     """The painter's recipe for a pilot, with changes; **config: arguments of its network."""
     reader = {**BASE.info["reader"], **(reader or {})}
     info = {**BASE.info, "config": {**BASE.info["config"], **config}, "reader": reader}
-    return replace(BASE, info=info, loss=loss or BASE.loss, batch_size=batch_size, lr=lr, warmup=100, ema=0.99)
+    return replace(BASE, info=info, batch_size=batch_size, lr=lr, warmup=100, ema=0.99)
 
 
 RUNS = {
@@ -36,11 +35,8 @@ RUNS = {
     "text as the encoder gives it, unscaled": changed(reader={"tokens": 1.0, "pooled": 1.0}),
     "text scaled twice as much": changed(reader={"tokens": 5.0, "pooled": 8.0}),
     "batches of 32": changed(batch_size=32),
-    "blocks of 4 x 4 pixels": changed(fold=4, widths=(64, 160, 256), attention=(1, 2)),
-    "narrower at the finest level": changed(widths=(32, 64, 160, 256), attention=(2, 3)),
-    "weight up to 2": changed(loss=partial(nb.scenes_loss, max_weight=2.0)),
-    "weight 1": changed(loss=partial(nb.scenes_loss, max_weight=1.0)),
-    "things alone": changed(loss=partial(nb.scenes_loss, kinds=(1.0, 0.0, 0.0))),
+    "blocks of 4 x 4 pixels": changed(fold=4, widths=(64, 128, 256), attention=(1, 2)),
+    "wide at the finest level": changed(widths=(64, 128, 256), attention=(1, 2)),
     "half the learning rate": changed(lr=BASE.lr / 2)}
 
 

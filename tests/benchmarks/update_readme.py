@@ -90,8 +90,8 @@ def editing_rows(editing):
          f"{turned['apart']:.0%} / {turned['both']:.0%}"),
         (f"Hybrids, the same of the picture and the picture made small ({editing['hybrids']['pairs']} pairs, blur of "
          f"{sigma} pixels)", f"{best['apart']:.0%} / {best['both']:.1%}"),
-        (f"From 64 to 256 pixels, {editing['upscale']['samples']} drawings never trained on: PSNR / perceptual distance "
-         "(Lanczos)",
+        (f"From 64 to 256 pixels, {editing['upscale']['samples']} drawings never trained on: PSNR / perceptual "
+         "distance (Lanczos)",
          f"{ours['psnr']:.1f} dB / {ours['perceptual']:.4f} ({lanczos['psnr']:.1f} dB / {lanczos['perceptual']:.4f})"),
     ]
 
