@@ -81,26 +81,21 @@ def test_the_painter_is_told_what_is_visible_and_its_words_are_dropped_more_ofte
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_a_level_is_put_around_the_network_of_small_pictures(tmp_path, monkeypatch):
-    """All its inner levels are those of the small one, and its run goes on from there."""
-    small, large = ({**INFO["config"], "fold": 2, **more} for more in (
-        {"size": 32}, {"widths": [16, 32, 64], "attention": [2]}))
-    recipes = [replace(nb.PAINTER, info={**INFO, "config": config}) for config in (small, large)]
-    monkeypatch.setattr(nb, "PAINTER", recipes[1])
-    torch.manual_seed(1)
-    things = everywhere_random(nb.build_model(recipes[0].info))
+def test_a_grown_network_begins_by_painting_the_small_pictures_enlarged(tmp_path, monkeypatch):
+    small, large = ({**INFO, "config": {**INFO["config"], **more}} for more in ({"size": 32, "fold": 2}, {"fold": 4}))
+    monkeypatch.setattr(nb, "PAINTER", replace(nb.PAINTER, info=large))
+    things = everywhere_random(nb.build_model(small)).eval()
     nb.grow(things, tmp_path)
-    run = nb.Run(recipes[1])
+    run = nb.Run(nb.PAINTER)
     run.load_state_dict(torch.load(tmp_path / "training" / "painter.pt", weights_only=True))
-    pairs = [(run.model.net.middle, things.net.middle), (run.model.net.time, things.net.time)]
-    pairs += [(getattr(run.model.net, part)[i + 1], getattr(things.net, part)[i])
-              for part, count in (("down", 2), ("up", 2), ("shrink", 1), ("grow", 1)) for i in range(count)]
-    for mine, its in pairs:
-        assert mine.state_dict()
-        assert all(map(torch.equal, mine.state_dict().values(), its.state_dict().values()))
+    x, t = torch.randn(2, 7, 64, 64, generator=seeded()), torch.tensor([0.2, 0.9])
+    text = nb.Text(torch.randn(2, 5, 384), torch.ones(2, 5, dtype=torch.bool), torch.randn(2, 384))
+    with torch.no_grad():
+        grown, before = (model.net(y[:, :3], t, nb.Condition(text=text, mask=y[:, 3:4], visible=y[:, 4:]))
+                         for model, y in ((run.model, x), (things, F.avg_pool2d(x, 2))))
+    assert torch.allclose(grown, F.interpolate(before, scale_factor=2), atol=1e-4)
     assert run.step == 0
-    assert torch.equal(run.ema.state["net.middle.block.conv1.weight"],
-                                         things.net.middle.block.conv1.weight)
+    assert torch.equal(run.ema.state["net.init.weight"], run.model.net.init.weight)
 
 
 @pytest.mark.parametrize("kind", list(nb.MASKS)[:-1])

@@ -35,8 +35,7 @@ RUNS = {
     "text as the encoder gives it, unscaled": changed(reader={"tokens": 1.0, "pooled": 1.0}),
     "text scaled twice as much": changed(reader={"tokens": 5.0, "pooled": 8.0}),
     "batches of 32": changed(batch_size=32),
-    "blocks of 4 x 4 pixels": changed(fold=4, widths=(64, 128, 256), attention=(1, 2)),
-    "wide at the finest level": changed(widths=(64, 128, 256), attention=(1, 2)),
+    "blocks of 2 x 2 pixels, one level more": changed(fold=2, widths=(32, 64, 128, 256), attention=(2, 3)),
     "half the learning rate": changed(lr=BASE.lr / 2)}
 
 

@@ -4,7 +4,7 @@ python tests/benchmarks/throughput.py [--batch 16] [--rounds 6]
 
 The same batch, tokens and optimiser; one step of each in turn, so that both meet the same moods of the machine; the
 ratio is of the medians. The peer is the one whose number of weights is nearest. diffusers' network works on pixels, as
-it does by default; ours on 2 x 2 blocks of them: that is the difference that is measured, together with the smaller
+it does by default; ours on 4 x 4 blocks of them: that is the difference that is measured, together with the smaller
 ones of their blocks. The text encoder is no part of a step. Writes `throughput` into report/results.json. Needs
 tests/benchmarks/requirements.txt.
 """
