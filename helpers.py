@@ -6,6 +6,7 @@ Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
 
 import base64
 import builtins
+import functools
 import hashlib
 import html
 import io
@@ -120,6 +121,12 @@ def check_prompts(prompts, count=None):
     if len(prompts) not in (1, count):
         raise ValueError(f"{len(prompts)} prompts for {count} pictures: pass one for all, or one for each")
     return list(prompts) * count if len(prompts) == 1 else list(prompts)
+
+
+@functools.cache
+def say_once(text):
+    """Print a remark; the same one is printed once in a process."""
+    print(text)
 
 
 def check_images(name, x, channels=3, size=64, hint="load_picture makes one"):

@@ -47,7 +47,7 @@ class Drawings:
 
     names [N]; words, synonyms: {name: other words}, the synonyms never trained on; train, held_out: numbers of
     things, those of FIRST, and one in twenty of all, never in training; kept_style [N, 4], kept_colour [N, 11],
-    kept_number [N, 5], kept_pair [N, N]: True for combinations never trained on.
+    kept_number [N, 5], kept_pair [N, N]: True for combinations never trained on; taught: the names of train.
     """
 
     def __init__(self, seed=3):
@@ -62,6 +62,7 @@ class Drawings:
         order = rng.permutation(n)
         self.held_out = np.sort(order[: n // 20])
         self.train = np.array(sorted(i for i in order[n // 20 :] if self.names[i] in first))
+        self.taught = [self.names[i] for i in self.train]
         self.kept_style = np.zeros((n, 4), bool)
         self.kept_style[np.arange(n), rng.integers(4, size=n)] = rng.random(n) < 0.25
         self.kept_colour = np.zeros((n, len(COLOURS)), bool)
@@ -81,6 +82,14 @@ class Drawings:
 def drawings():
     """The one Drawings of this process."""
     return Drawings()
+
+
+def says_a_thing(prompt):
+    """Whether a prompt is empty, or has a word of those by which the painter was taught its things."""
+    data = drawings()
+    words = " ".join([*data.taught, *(word for name in data.taught for word in data.words[name])]).split()
+    asked = re.findall(r"\w+", prompt.lower())
+    return not prompt or bool({form for word in asked for form in (word, word[:-1], word[:-2]) if len(form) > 2} & set(words))
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,14 @@ def test_the_shipped_painter_paints_what_it_is_asked_for():
     assert sum(colour == told for (_, colour), told in zip(seen, colours, strict=True)) > 0.9 * len(things)
 
 
+def test_a_prompt_without_a_thing_that_was_taught_is_painted_and_remarked_on_once(painter, capsys):
+    helpers.say_once.cache_clear()
+    for prompts, remarks in ((["two penguins", "", "A CAT"], 0), (["ein Hund"], 1), (["企鹅", "!"], 0)):
+        assert nb.text_to_image(prompts, steps=1, model=painter).shape[0] == len(prompts)
+        assert capsys.readouterr().out.count("drawings().taught") == remarks
+    assert len(nb.drawings().taught) == 100
+
+
 def test_attention_maps_add_up_to_one(painter):
     words, maps, picture = nb.attention_maps("an owl", steps=2, model=painter)
     assert words == ["[CLS]", "an", "owl", "[SEP]"]
