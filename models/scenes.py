@@ -88,8 +88,8 @@ def says_a_thing(prompt):
     """Whether a prompt is empty, or has a word of those by which the painter was taught its things."""
     data = drawings()
     words = " ".join([*data.taught, *(word for name in data.taught for word in data.words[name])]).split()
-    asked = re.findall(r"\w+", prompt.lower())
-    return not prompt or bool({form for word in asked for form in (word, word[:-1], word[:-2]) if len(form) > 2} & set(words))
+    asked = {form for word in re.findall(r"\w{3,}", prompt.lower()) for form in (word, word[:-1], word[:-2])}
+    return not prompt or not asked.isdisjoint(word for word in words if len(word) > 2)
 
 
 @dataclass(frozen=True)
