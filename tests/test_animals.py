@@ -38,7 +38,7 @@ def tiny():
     """A small network without a weight that is zero, so that its conditions can be told apart."""
     torch.manual_seed(0)
     return stirred(nb.build_model({"net": "UNet", "schedule": ["cosine", 100], "target": "x_0", "config": {
-        "size": 32, "widths": [8, 16, 32], "classes": 2, "coarse": True, "embedding": 32}}))
+        "size": 32, "widths": [8, 16, 32], "classes": 2, "embedding": 32}}))
 
 
 # ----------------------------------------------------------------------------- the loader

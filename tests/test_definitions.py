@@ -424,7 +424,7 @@ def unet(**options):
     side, c = options["size"] or 32, options.get("channels", 3)
     x = normal(2, c, side, side).float()
     text = nb.Text(normal(2, 3, 8, seed=1).float(), torch.tensor([[True] * 3, [True, True, False]]),
-                   normal(2, 8, seed=2).float(), normal(2, c, side // 2, side // 2, seed=3).float())
+                   normal(2, 8, seed=2).float())
     told = nb.Condition(label=torch.tensor([1, 4]), mask=(x[:, :1] > 0).float(), visible=x * (x[:, :1] <= 0),
                         small=F.avg_pool2d(x, 4), level=torch.tensor([0.1, 0.2]), text=text)
     return stirred(nb.UNet(**options)), x, torch.tensor([0.3, 0.8]), told
@@ -449,7 +449,7 @@ def test_every_argument_has_an_effect_and_keeps_the_shape(argument):
 
 @pytest.mark.parametrize(("argument", "change"), [
     ({}, "t"), ({}, "x"), ({"classes": 5}, "label"), ({"inpaint": True}, "mask"), ({"inpaint": True}, "visible"),
-    ({"small": True}, "small"), ({"small": True}, "level"), ({"text_width": 8}, "tokens"),
+    ({"small": True}, "small"), ({"small": True}, "level"), ({"text_width": 8, "attention": (1,)}, "tokens"),
     ({"text_width": 8}, "pooled"), ({"sentence": 8}, "pooled")], ids=str)
 def test_what_is_told_of_a_picture_changes_this_picture_alone(argument, change):
     net, x, t, told = unet(**argument)

@@ -127,8 +127,8 @@ def test_a_picture_is_its_drawings_over_its_background():
 
 def test_a_thing_alone_fills_its_picture_and_its_caption_says_neither_place_nor_size():
     numbers = range(60)
-    pictures, captions = scenes.thing_batch(numbers, np.random.default_rng(0))
-    others, again = scenes.thing_batch(numbers, np.random.default_rng(1))
+    pictures, captions = scenes.thing_batch(numbers, np.random.default_rng(0), 32)
+    others, again = scenes.thing_batch(numbers, np.random.default_rng(1), 32)
     assert pictures.shape == (60, 3, 32, 32)
     assert captions == again
     assert not torch.equal(pictures, others)
@@ -137,22 +137,6 @@ def test_a_thing_alone_fills_its_picture_and_its_caption_says_neither_place_nor_
         background = picture.flatten(1).mode(1).values[:, None, None]
         rows, columns = (((picture - background).abs().amax(0) > 0.1).any(side) for side in (0, 1))
         assert max(rows.sum(), columns.sum()) >= 14
-
-
-def test_the_network_of_scenes_begins_as_that_of_things(tmp_path):
-    things = nb.Run(nb.THINGS).model
-    for w in things.parameters():
-        w.data += 0.01 * torch.randn(w.shape, generator=torch.Generator().manual_seed(0))
-    nb.grow(things, tmp_path)
-    state = torch.load(tmp_path / "training" / "painter.pt", weights_only=True)
-    run = nb.Run(nb.PAINTER)
-    run.load_state_dict(state)
-    own, given = run.model.state_dict(), things.state_dict()
-    assert state["step"] == 0
-    assert all(torch.equal(own[name], w) for name, w in given.items() if name != "net.place")
-    assert own["net.place"].shape[1:] == (32, 32)
-    assert torch.allclose(own["net.place"].mean((1, 2)), given["net.place"].mean((1, 2)), atol=1e-2)
-    assert torch.equal(state["ema"]["net.place"], own["net.place"])
 
 
 # ----------------------------------------------------------------------------- captions
