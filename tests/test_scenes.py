@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, nb
+from conftest import ROOT
 
 sys.path[:0] = [str(ROOT / "models"), str(ROOT / "report" / "evaluate")]
 
