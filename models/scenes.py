@@ -87,7 +87,7 @@ def drawings():
 def says_a_thing(prompt):
     """Whether a prompt is empty, or has a word of those by which the painter was taught its things."""
     data = drawings()
-    words = " ".join([*data.taught, *(word for name in data.taught for word in data.words[name])]).split()
+    words = re.findall(r"\w+", " ".join([*data.taught, *(word for name in data.taught for word in data.words[name])]))
     asked = {form for word in re.findall(r"\w{3,}", prompt.lower()) for form in (word, word[:-1], word[:-2])}
     return not prompt or not asked.isdisjoint(word for word in words if len(word) > 2)
 
