@@ -34,7 +34,7 @@ losses=[];seconds=0.
 if os.path.exists(path):
     s=torch.load(path); model.load_state_dict(s['model']); opt.load_state_dict(s['opt']); ema=s['ema']; step=s['step']; losses=s['losses']; seconds=s['seconds']
 elif cfg.get('warm'):
-    w=torch.load(cfg['warm']) if cfg['warm'].endswith('.pt') else nb.load_model(cfg['warm']).state_dict()
+    w=torch.load(cfg['warm']) if cfg['warm'].endswith('.pt') else nb.load_model(cfg['warm'],'cpu').state_dict()
     if isinstance(w,dict) and 'ema' in w: w=w['ema']
     sh=cfg.get('shift',0); mine=model.state_dict(); used=[]
     for k,v in w.items():
