@@ -322,14 +322,14 @@ def scene_batch(numbers, rng, kinds=(0.5, 0.3, 0.2)):
     return torch.stack([paint(scene) for scene in scenes]), [words for _, words in told], scenes
 
 
-def thing_batch(numbers, rng, size=64):
-    """Things alone, each about as large as its picture: (pictures float [B, 3, size, size] in [0, 1], captions)."""
+def thing_batch(numbers, rng):
+    """Things alone, each about as large as its picture: (pictures float [B, 3, 64, 64] in [0, 1], captions)."""
     pictures, captions = [], []
     for number in numbers:
         told = replace(captioned(int(number), (1.0, 0.0, 0.0))[0], sizes=(None,), place=None)
         scene = complete(told, rng)
-        side = size * int(pick(rng, 5, 6, 7, 7, 8, 8)) // 8
-        x, y = (size - side) * rng.normal(0.5, 0.25, 2).clip(0, 1)
-        pictures.append(paint(replace(scene, boxes=((*scene.boxes[0][:2], round(x), round(y), side),)), size))
+        side = int(pick(rng, 40, 48, 56, 56, 64, 64))
+        x, y = (64 - side) * rng.normal(0.5, 0.25, 2).clip(0, 1)
+        pictures.append(paint(replace(scene, boxes=((*scene.boxes[0][:2], round(x), round(y), side),))))
         captions.append(caption(told, np.random.default_rng([8, int(number)])))
     return torch.stack(pictures), captions

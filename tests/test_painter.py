@@ -7,7 +7,6 @@ import hashlib
 import importlib.resources
 import math
 import shutil
-from dataclasses import replace
 from types import SimpleNamespace
 
 import PIL.Image
@@ -65,37 +64,19 @@ def heard(painter):
 def test_the_painter_is_told_what_is_visible_and_its_words_are_dropped_more_often_there():
     told = SimpleNamespace()
     told.loss = lambda x_0, condition, **rest: vars(told).update(x_0=x_0, condition=condition, **rest) or 0
-    for loss, side in ((nb.THINGS.loss, 32), (nb.PAINTER.loss, 64)):
-        loss(told, torch.arange(100), seeded())
-        mask = told.condition.mask
-        assert told.x_0.shape == (100, 3, side, side)
-        assert torch.equal(told.condition.visible, told.x_0 * (1 - mask))
-        assert torch.equal(told.drop, torch.where(mask.mean((1, 2, 3)) < 1, 0.25, 0.1))
-        first = told.x_0
-        loss(told, torch.arange(100), seeded())
-        assert torch.equal(told.x_0, first)
-        loss(told, torch.arange(100), seeded(1))
-        assert not torch.equal(told.x_0, first)  # a caption has many pictures
+    nb.painter_loss(told, torch.arange(100), seeded())
+    mask = told.condition.mask
+    assert told.x_0.shape == (100, 3, 64, 64)
+    assert torch.equal(told.condition.visible, told.x_0 * (1 - mask))
+    assert torch.equal(told.drop, torch.where(mask.mean((1, 2, 3)) < 1, 0.25, 0.1))
+    first = told.x_0
+    nb.painter_loss(told, torch.arange(100), seeded())
+    assert torch.equal(told.x_0, first)
+    nb.painter_loss(told, torch.arange(100), seeded(1))
+    assert not torch.equal(told.x_0, first)  # a caption has many pictures
     model = everywhere_random(nb.build_model(INFO))
     nb.painter_loss(model, torch.arange(6), seeded()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-def test_a_grown_network_begins_by_painting_the_small_pictures_enlarged(tmp_path, monkeypatch):
-    small, large = ({**INFO, "config": {**INFO["config"], **more}} for more in ({"size": 32, "fold": 2}, {"fold": 4}))
-    monkeypatch.setattr(nb, "PAINTER", replace(nb.PAINTER, info=large))
-    things = everywhere_random(nb.build_model(small)).eval()
-    nb.grow(things, tmp_path)
-    run = nb.Run(nb.PAINTER)
-    run.load_state_dict(torch.load(tmp_path / "training" / "painter.pt", weights_only=True))
-    x, t = torch.randn(2, 7, 64, 64, generator=seeded()), torch.tensor([0.2, 0.9])
-    text = nb.Text(torch.randn(2, 5, 384), torch.ones(2, 5, dtype=torch.bool), torch.randn(2, 384))
-    with torch.no_grad():
-        grown, before = (model.net(y[:, :3], t, nb.Condition(text=text, mask=y[:, 3:4], visible=y[:, 4:]))
-                         for model, y in ((run.model, x), (things, F.avg_pool2d(x, 2))))
-    assert torch.allclose(grown, F.interpolate(before, scale_factor=2), atol=1e-4)
-    assert run.step == 0
-    assert torch.equal(run.ema.state["net.init.weight"], run.model.net.init.weight)
 
 
 @pytest.mark.parametrize("kind", list(nb.MASKS)[:-1])

@@ -127,16 +127,16 @@ def test_a_picture_is_its_drawings_over_its_background():
 
 def test_a_thing_alone_fills_its_picture_and_its_caption_says_neither_place_nor_size():
     numbers = range(60)
-    pictures, captions = scenes.thing_batch(numbers, np.random.default_rng(0), 32)
-    others, again = scenes.thing_batch(numbers, np.random.default_rng(1), 32)
-    assert pictures.shape == (60, 3, 32, 32)
+    pictures, captions = scenes.thing_batch(numbers, np.random.default_rng(0))
+    others, again = scenes.thing_batch(numbers, np.random.default_rng(1))
+    assert pictures.shape == (60, 3, 64, 64)
     assert captions == again
     assert not torch.equal(pictures, others)
     assert not re.search(r"\b(small|tiny|large|big|left|right|top|bottom|middle|corner|and)\b", " ".join(captions))
-    for picture in pictures:  # from 20 of 32 pixels on
+    for picture in pictures:  # from 40 of 64 pixels on
         background = picture.flatten(1).mode(1).values[:, None, None]
         rows, columns = (((picture - background).abs().amax(0) > 0.1).any(side) for side in (0, 1))
-        assert max(rows.sum(), columns.sum()) >= 14
+        assert max(rows.sum(), columns.sum()) >= 28
 
 
 # ----------------------------------------------------------------------------- captions
