@@ -547,7 +547,7 @@ def show_picture(picture, alt):
     """Show a PIL image, with an alternative text for those who cannot see it."""
     buffer = io.BytesIO()
     if picture.mode == "RGB" and picture.width * picture.height > 200_000:  # keeps the notebook small, outlines sharp
-        picture = picture.quantize(128, dither=PIL.Image.Dither.NONE)
+        picture = picture.quantize(256, kmeans=3, dither=PIL.Image.Dither.NONE)
     picture.save(buffer, "PNG", optimize=True)
     display(Image(data=buffer.getvalue(), alt=alt), metadata={"image/png": {"alt": alt}})
 

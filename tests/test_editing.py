@@ -128,7 +128,7 @@ def test_an_untrained_second_stage_is_the_bicubic_enlargement_and_a_trained_one_
     assert (there - moved).std() < 0.02 * there.std()  # the norms' statistics feel the edges a little
 
 
-def test_the_second_stage_learns_from_crops_of_drawings_and_their_noised_means():
+def test_the_second_stage_learns_from_crops_of_drawings_and_their_noised_means(monkeypatch):
     palette, told = torch.tensor(list(nb.COLOURS.values())) / 255, {}
     drawn = nb.draw_svg([nb.drawings().svg[1][2]], 256)
     stub = SimpleNamespace(loss=lambda x_0, condition, **options: told.update(x_0=x_0, condition=condition))
@@ -143,6 +143,11 @@ def test_the_second_stage_learns_from_crops_of_drawings_and_their_noised_means()
     assert abs(noise.mean()) < 0.02
     assert abs(noise.std() - 1) < 0.02
     assert 0 <= level.min() < 0.05 < 0.2 < level.max() <= 0.25
+    asked, data = [], nb.drawings()
+    monkeypatch.setattr(nb, "draw_svg", lambda svg, size: asked.extend(svg) or drawn.expand(len(svg), -1, -1, -1))
+    for part in torch.arange(nb.UPSCALER.pictures).split(60):
+        nb.upscaler_loss(stub, part, seeded())
+    assert sorted(asked) == sorted(sum((data.svg[i] for i in set(range(300)) - {*data.held_out}), []))
 
 
 # ----------------------------------------------------------------------------- what is refused
