@@ -54,6 +54,20 @@ def test_hole_psnr_is_the_formula_over_the_hole_only():
     assert judges.hole_psnr(a, b, mask) == pytest.approx(20 + 10 * math.log10(2), abs=1e-3)
 
 
+def test_a_seam_is_the_step_across_the_rim_beside_that_of_the_original():
+    b, mask = torch.rand(4, 3, 16, 16, generator=seeded()), torch.zeros(1, 1, 16, 16)
+    mask[..., 4:12, 4:12] = 1
+    assert judges.seam(b, b, mask.expand(4, -1, -1, -1)) == 1
+    inner = torch.zeros_like(mask)
+    inner[..., 5:11, 5:11] = 1  # what lies deeper than the rim does not count
+    assert judges.seam(torch.where(inner > 0, 0.5, b), b, mask) == 1
+    flat = torch.full_like(b, 0.5)
+    flat[..., 4:12, 4:12] = 0.6
+    slope = torch.where(mask > 0, 0.55, flat)
+    assert judges.seam(flat, slope, mask) == pytest.approx(2, abs=1e-3)
+    assert judges.seam(torch.full_like(b, 0.5), slope, mask) == 0
+
+
 def test_perceptual_distance_is_zero_for_the_same_symmetric_and_grows_with_damage():
     judge, a = detector.load_judge(), torch.cat([nb.alone(i, i % 4, i) for i in range(8)])
     near, far = ((a + s * torch.randn(a.shape, generator=seeded())).clamp(0, 1) for s in (0.02, 0.2))

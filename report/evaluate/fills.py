@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from common import RESULTS, machine, nb, weights_of, write_results
 from detector import load_judge
-from judges import hole_psnr, perceptual_distance
+from judges import hole_psnr, perceptual_distance, seam
 
 from models import scenes
 
@@ -53,7 +53,7 @@ def box_ssim(a, b, masks):
 
 
 def evaluate(model, count):
-    """{"bins": {range: {fill: {"psnr", "ssim", "perceptual"}}}, ...}."""
+    """{"bins": {range: {fill: {"psnr", "ssim", "seam", "perceptual"}}}, ...}."""
     data, judge, bins = scenes.drawings(), load_judge(), {}
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     for low, high in BINS:
@@ -66,11 +66,12 @@ def evaluate(model, count):
         samples = [nb.inpaint(images, masks, seed=1000 * k, model=model) for k in range(8)]
         fills = {"ours, one sample": samples[0], "ours, mean of eight": torch.stack(samples).mean(0),
                  "replacement": nb.inpaint_untold(images, masks, model=model),
-                 "ours, one sample, 96 steps of DDPM": nb.inpaint(images, masks, steps=96, method="ddpm", model=model),
+                 "ours, one sample, 96 steps": nb.inpaint(images, masks, steps=96, model=model),
                  "RePaint": nb.inpaint_untold(images, masks, resample=5, model=model), **classical_fills(images, masks)}
         bins[f"{low:.0%} to {high:.0%}"] = {name: {
             "psnr": hole_psnr(fill, images, masks),
             "ssim": box_ssim(fill, images, masks).mean().item(),
+            "seam": seam(fill, images, masks),
             "perceptual": perceptual_distance(judge, fill, images).mean().item()} for name, fill in fills.items()}
         print(f"{low:.0%} to {high:.0%}", flush=True)
     return {"bins": bins, "pictures_a_bin": count, "steps": 20, "repaint_times": 5}

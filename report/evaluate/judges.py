@@ -111,6 +111,16 @@ def hole_psnr(a, b, masks):
     return -10 * error.mean().clamp(min=1e-10).log10().item()
 
 
+def seam(a, b, masks):
+    """How visible the holes' rims are: the mean step of colour across them in fills a, over that in the originals b.
+
+    a, b [B, 3, H, W] in [0, 1]; masks [B, 1, H, W], 1 = hole. 1: as in the originals; more: edges that were not there;
+    less: edges that are missing. Returns a number.
+    """
+    steps = [sum((x.diff(dim=d).abs() * masks.diff(dim=d).abs()).sum() for d in (2, 3)) for x in (a, b)]
+    return (steps[0] / steps[1]).item()
+
+
 @torch.no_grad()
 def perceptual_distance(judge, a, b):
     """Distance of pictures [B, 3, H, W] in [0, 1] in a judge's features, after Zhang et al. (2018): [B].
