@@ -23,6 +23,7 @@ COLOURS = {"white": (255, 255, 255), "grey": (175, 175, 175), "red": (232, 92, 8
 NUMBERS = ("no", "one", "two", "three", "four")
 STYLES = ("OpenMoji", "Noto", "Twemoji", "Fluent")
 SIZES = {"small": (20, 24), "medium": (28, 32), "large": (36, 44, 52)}  # sides in pixels of 64
+GRID = 4  # things stand at multiples of it, so that an outline meets the blocks of a network in few ways
 PLACES = {(row, column): "in the middle" if (row, column) == (1, 1) else
           f"in the {a} {b} corner" if a and b else f"at the {a}" if a else f"on the {b}"
           for row, a in enumerate(("top", "", "bottom")) for column, b in enumerate(("left", "", "right"))}
@@ -189,8 +190,10 @@ def boxes_of(scene, rng, size=64):
             x, y = (size - side) * rng.normal(0.5, 0.22, 2).clip(0, 1)
         else:
             x, y = (size - side) * rng.random(2)
-        boxes.append((round(x), round(y), side))
+        boxes.append((GRID * round(x / GRID), GRID * round(y / GRID), side))
     if any(overlap(a, b) > 0.05 for i, a in enumerate(boxes) for b in boxes[:i]):
+        return None
+    if scene.place and place_of(boxes[0]) != scene.place:
         return None
     if scene.relation:
         actual, plainly = relation_of(*boxes)
@@ -329,7 +332,7 @@ def thing_batch(numbers, rng):
         told = replace(captioned(int(number), (1.0, 0.0, 0.0))[0], sizes=(None,), place=None)
         scene = complete(told, rng)
         side = int(pick(rng, 40, 48, 56, 56, 64, 64))
-        x, y = (64 - side) * rng.normal(0.5, 0.25, 2).clip(0, 1)
-        pictures.append(paint(replace(scene, boxes=((*scene.boxes[0][:2], round(x), round(y), side),))))
+        x, y = (GRID * round(z) for z in (64 - side) / GRID * rng.normal(0.5, 0.25, 2).clip(0, 1))
+        pictures.append(paint(replace(scene, boxes=((*scene.boxes[0][:2], x, y, side),))))
         captions.append(caption(told, np.random.default_rng([8, int(number)])))
     return torch.stack(pictures), captions

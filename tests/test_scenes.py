@@ -69,6 +69,7 @@ def test_what_is_said_is_in_the_picture(many):
         boxes = [box[2:] for box in scene.boxes]
         assert [box[0] for box in scene.boxes] == list(told.things * told.count), words
         assert all(0 <= x <= 64 - side and 0 <= y <= 64 - side for x, y, side in boxes)
+        assert not any(x % scenes.GRID or y % scenes.GRID or side % scenes.GRID for x, y, side in boxes)
         assert all(scenes.overlap(a, b) <= 0.05 for i, a in enumerate(boxes) for b in boxes[:i])
         assert told.colour in (None, scene.colour)
         assert all(a in (None, b) for a, b in zip(told.styles, scene.styles, strict=False))

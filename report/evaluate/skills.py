@@ -5,6 +5,7 @@ skills    the six skills of GenEval (Ghosh et al. 2023) and this project's own, 
           trained, beside the same captions' real pictures under the same judge
 words     synonyms never trained on: the right thing among the judge's first five
 variety   sixteen samples of a name: how many styles, how far two samples lie apart
+sweeps    one thing, as guidance or the number of steps changes, by 200 prompts
 
 All at 20 steps and guidance 3 where nothing else is said; sample number i has the noise of seed i.
 """
@@ -167,9 +168,21 @@ def variety(draw, judge, names=40, samples=16, seed=5):
     return {"names": names, "samples": samples, "styles": float(np.mean(styles)), "distance": float(np.mean(apart))}
 
 
+def sweeps(judge, model, count=200):
+    """[{"guidance", "steps", "right": share of samples that show the one thing asked for}]."""
+    rows = []
+    for guidance, steps in (*((g, 20) for g in (1, 2, 3, 5, 8)), *((3, s) for s in (5, 10, 50))):
+        def draw(words, first, guidance=guidance, steps=steps):
+            return nb.text_to_image(words, guidance=guidance, steps=steps, seed=first, model=model)
+
+        found = measure(draw, judge, count, ("one thing",))["one thing"]
+        rows.append({"guidance": guidance, "steps": steps, "right": found["trained"]})
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("judge", "skills", "words", "variety")
+    parts = ("judge", "skills", "words", "variety", "sweeps")
     parser.add_argument("--part", nargs="+", default=parts, choices=parts)
     parser.add_argument("--model", default="painter", help="a name in models/, or a file")
     parser.add_argument("--samples", type=int, default=500, help="prompts a row")
@@ -194,6 +207,8 @@ def main():
         write_results("scenes", "words", {**measured, **synonyms(draw, judge)}, options.out)
     if "variety" in options.part:
         write_results("scenes", "variety", {**measured, **variety(draw, judge)}, options.out)
+    if "sweeps" in options.part:
+        write_results("scenes", "sweeps", {**measured, "samples": 200, "rows": sweeps(judge, model)}, options.out)
 
 
 if __name__ == "__main__":
