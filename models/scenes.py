@@ -22,8 +22,8 @@ COLOURS = {"white": (255, 255, 255), "grey": (175, 175, 175), "red": (232, 92, 8
            "purple": (166, 120, 212), "pink": (248, 172, 204), "brown": (160, 116, 84)}  # of the backgrounds
 NUMBERS = ("no", "one", "two", "three", "four")
 STYLES = ("OpenMoji", "Noto", "Twemoji", "Fluent")
-SIZES = {"small": (20, 24), "medium": (28, 32), "large": (36, 44, 52)}  # sides in pixels of 64
-GRID = 4  # things stand at multiples of it, so that an outline meets the blocks of a network in few ways
+SIZES = {"small": (24,), "medium": (32,), "large": (40, 48)}  # sides in pixels of 64
+GRID = 8  # things stand at multiples of it: convolutions down to 8 x 8 places see a thing alike wherever it stands
 PLACES = {(row, column): "in the middle" if (row, column) == (1, 1) else
           f"in the {a} {b} corner" if a and b else f"at the {a}" if a else f"on the {b}"
           for row, a in enumerate(("top", "", "bottom")) for column, b in enumerate(("left", "", "right"))}
@@ -173,10 +173,10 @@ def place_of(box, size=64):
 def sides_of(scene, rng):
     """Sides in pixels for everything in a scene, as its caption says or at random."""
     if scene.count > 1:
-        return [min(int(pick(rng, 20, 24, 28)), 24 if scene.count == 4 else 28)] * scene.count
-    free = sum(SIZES.values(), ()) if len(scene.things) == 1 and scene.place is None else (20, 24, 28, 32)
+        return [24] * scene.count
+    free = sum(SIZES.values(), ()) if len(scene.things) == 1 and scene.place is None else (24, 32)
     sides = [SIZES[size] if size else free for size in scene.sizes[: len(scene.things)]]
-    return [36 if len(sides) == 2 and choice == SIZES["large"] else int(pick(rng, *choice)) for choice in sides]
+    return [40 if len(sides) == 2 and choice == SIZES["large"] else int(pick(rng, *choice)) for choice in sides]
 
 
 def boxes_of(scene, rng, size=64):
@@ -326,13 +326,12 @@ def scene_batch(numbers, rng, kinds=(0.5, 0.3, 0.2)):
 
 
 def thing_batch(numbers, rng):
-    """Things alone, each about as large as its picture: (pictures float [B, 3, 64, 64] in [0, 1], captions)."""
+    """Things alone and large: (pictures float [B, 3, 64, 64] in [0, 1], captions without place and size)."""
     pictures, captions = [], []
     for number in numbers:
         told = replace(captioned(int(number), (1.0, 0.0, 0.0))[0], sizes=(None,), place=None)
         scene = complete(told, rng)
-        side = int(pick(rng, 40, 48, 56, 56, 64, 64))
-        x, y = (GRID * round(z) for z in (64 - side) / GRID * rng.normal(0.5, 0.25, 2).clip(0, 1))
-        pictures.append(paint(replace(scene, boxes=((*scene.boxes[0][:2], x, y, side),))))
+        x, y = (GRID * round(z) for z in 16 / GRID * rng.normal(0.5, 0.25, 2).clip(0, 1))
+        pictures.append(paint(replace(scene, boxes=((*scene.boxes[0][:2], x, y, 48),))))
         captions.append(caption(told, np.random.default_rng([8, int(number)])))
     return torch.stack(pictures), captions

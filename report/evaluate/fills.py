@@ -58,7 +58,7 @@ def evaluate(model, count):
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     for low, high in BINS:
         images = torch.cat([scenes.alone(data.held_out[i % len(data.held_out)], rng.integers(4), rng.integers(11),
-                                         int(rng.choice((36, 44, 52)))) for i in range(count)])
+                                         int(rng.choice((32, 48)))) for i in range(count)])
         irregular, regular = "strokes" if high <= 0.1 else "blobs", "rectangles" if 0.1 < high <= 0.3 else "rectangle"
         half = [nb.make_masks(kind, -(-count // 2), generator=generator, ratio=(low, high))
                 for kind in (irregular, regular)]
