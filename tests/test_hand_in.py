@@ -182,7 +182,7 @@ def test_c0_is_a_notebook_that_unpacks_what_it_needs_and_paints_with_nothing_bes
     assert unknown.returncode == 0, unknown.stdout
     (tmp_path / "first.py").write_text(nbformat.read(path, 4).cells[1].source)
     status, output = python("-c", "\n".join([
-        "exec(open('first.py').read())", "from helpers import load_notebook, results", "results('emoji')",
+        "exec(open('first.py').read())", "from helpers import load_notebook, results", "results('scenes')",
         f"nb = load_notebook('{path.name}')", "assert nb.text_to_image('a', steps=2).shape == (1, 3, 64, 64)",
         "assert nb.inpaint(nb.torch.ones(1, 3, 64, 64), nb.make_masks('half', 1), steps=2).shape == (1, 3, 64, 64)"]),
         cwd=tmp_path)
