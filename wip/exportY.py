@@ -3,7 +3,7 @@ import sys,torch
 sys.path.insert(0,'/opt/w/swap'); torch.set_num_threads(1)
 from helpers import load_notebook
 nb=load_notebook()
-w=nb.load_model('/opt/w/swap/wip/painter_w4.safetensors','cpu'); X,A,Y=(torch.load(f'/opt/w/{f}.pt',map_location='cpu') for f in ('painterX_5600','pA','painterY'))
+w=nb.load_model('/opt/w/old/painter_w4.safetensors','cpu'); X,A,Y=(torch.load(f'/opt/w/{f}.pt',map_location='cpu') for f in ('painterX_5600','pA','painterY'))
 m=nb.build_model(nb.PAINTER.info); m.load_state_dict(Y['ema']); m.eval()
 a=A['losses'][:A['step']]; half=[(x+y)/2 for x,y in zip(a[::2],a[1::2])]
 losses=[*map(float,w.info['losses']),*X['losses'],*half,*Y['losses']]; parts=[w.info['step'],X['step'],len(half),Y['step']]; steps=sum(parts)

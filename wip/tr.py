@@ -12,6 +12,19 @@ if world>1:
 B=cfg.get('batch',32); LR=cfg.get('lr',8e-4); share=cfg.get('things',0.5); holes=cfg.get('holes',0.3); total=cfg['total']; ema_decay=cfg.get('ema',0.999)
 netcfg={"text_width":384,"inpaint":True,**cfg['net']}
 info={"net":"UNet","config":netcfg,"schedule":["cosine",1000,cfg.get("snr",2.0)],"target":"x_0","reader":{"net":"Reader","tokens":2.5,"pooled":4.0}}
+if cfg.get('ff'):
+    from torch import nn
+    old=nb.Stage.__init__
+    def init(self,ci,co,e,l,tw):
+        old(self,ci,co,e,l,tw)
+        if tw:
+            self.memory=nn.Sequential(nn.GroupNorm(8,co),nn.Conv2d(co,cfg['ff']*co,1),nn.GELU(),nn.Conv2d(cfg['ff']*co,co,1))
+            nn.init.zeros_(self.memory[3].weight); nn.init.zeros_(self.memory[3].bias)
+    oldf=nb.Stage.forward
+    def fwd(self,x,v,t):
+        x=oldf(self,x,v,t)
+        return x+self.memory(x) if hasattr(self,'memory') else x
+    nb.Stage.__init__=init; nb.Stage.forward=fwd
 torch.manual_seed(0)
 model=nb.build_model(info)
 KNOWN={}
@@ -28,7 +41,34 @@ if '' not in KNOWN:
 model.reader.encoder=Enc()
 path=f'/opt/w/{name}.pt'
 step=0
-opt=torch.optim.Adam(model.parameters(),lr=LR,fused=True)
+class Muon(torch.optim.Optimizer):
+    def __init__(self,params,lr,momentum=0.95): super().__init__(params,dict(lr=lr,momentum=momentum))
+    @torch.no_grad()
+    def step(self):
+        for g in self.param_groups:
+            for p in g['params']:
+                st=self.state[p]; buf=st.setdefault('m',torch.zeros_like(p)); buf.lerp_(p.grad,1-g['momentum'])
+                u=p.grad.lerp(buf,g['momentum']).flatten(1).bfloat16(); tr=u.shape[0]>u.shape[1]
+                u=u.T if tr else u; u=u/(u.norm()+1e-7)
+                for _ in range(5):
+                    a=u@u.T; b=-4.7750*a+2.0315*(a@a); u=3.4445*u+b@u
+                u=(u.T if tr else u).float().reshape(p.shape)
+                p.add_(u,alpha=-g['lr']*0.2*max(p.flatten(1).shape)**.5)
+if cfg.get('muon'):
+    big=[p for n,p in model.named_parameters() if p.ndim in (2,4) and min(p.flatten(1).shape)>=16 and 'init' not in n and '.out.2' not in n]
+    ids={id(p) for p in big}
+    class Two:
+        def __init__(s):
+            s.a=torch.optim.Adam([p for p in model.parameters() if id(p) not in ids],lr=LR,fused=True); s.b=Muon(big,LR)
+        @property
+        def param_groups(s): return s.a.param_groups+s.b.param_groups
+        def zero_grad(s): s.a.zero_grad(); s.b.zero_grad()
+        def step(s): s.a.step(); s.b.step()
+        def state_dict(s): return {'a':s.a.state_dict(),'b':s.b.state_dict()}
+        def load_state_dict(s,d): s.a.load_state_dict(d['a']); s.b.load_state_dict(d['b'])
+    opt=Two()
+    if rank==0: print('muon',len(big),sum(p.numel() for p in big)/1e6,flush=True)
+else: opt=torch.optim.Adam(model.parameters(),lr=LR,fused=True)
 ema={k:v.detach().clone() for k,v in model.state_dict().items()}
 losses=[];seconds=0.
 if os.path.exists(path):
@@ -72,7 +112,7 @@ def batch(step):
     rng=np.random.default_rng([11,step,rank]); g=torch.Generator().manual_seed(step*world+rank)
     nt=int(rng.binomial(B,share))
     P,C=[],[]
-    if nt: p,c=big_things(rng.integers(20000,size=nt),rng); P.append(p); C+=c
+    if nt: p,c=scenes.thing_batch(rng.integers(20000,size=nt),rng); P.append(p); C+=c
     if nt<B: p,c,_=scenes.scene_batch(rng.integers(30000,size=B-nt),rng); P.append(p); C+=c
     x=nb.to_model_range(torch.cat(P)).contiguous(memory_format=torch.channels_last)
     m=torch.stack([(list(nb.MASKS.values())[int(torch.randint(len(nb.MASKS)-1,(1,),generator=g))](1,64,g)[0]) if torch.rand(1,generator=g)<holes else torch.ones(1,64,64) for _ in range(B)])
@@ -87,7 +127,7 @@ while step<total and (world>1 or time.time()-begun<60*minutes):
     x,C,m,g=batch(step)
     cond=nb.Condition(prompt=C,mask=m,visible=x*(1-m))
     drop=torch.where(m.mean((1,2,3))<1,.25,.1)
-    loss=model.loss(x,cond,drop=drop,max_weight=5.0,generator=g)
+    with torch.autocast('cpu',torch.bfloat16,enabled=cfg.get('bf16',False)): loss=model.loss(x,cond,drop=drop,max_weight=5.0,generator=g)
     opt.zero_grad(); loss.backward()
     if step<cfg.get('freeze',0):
         for n,p in model.named_parameters():
