@@ -174,9 +174,10 @@ def sides_of(scene, rng):
     """Sides in pixels for everything in a scene, as its caption says or at random."""
     if scene.count > 1:
         return [24] * scene.count
-    free = sum(SIZES.values(), ()) if len(scene.things) == 1 and scene.place is None else (24, 32)
-    sides = [SIZES[size] if size else free for size in scene.sizes[: len(scene.things)]]
-    return [40 if len(sides) == 2 and choice == SIZES["large"] else int(pick(rng, *choice)) for choice in sides]
+    if len(scene.things) == 2:  # both as large as fits side by side
+        return [{"small": 24, "large": 40, None: 24 if "large" in scene.sizes else 32}[size] for size in scene.sizes]
+    free = (24, 32) if scene.place else (32, *SIZES["large"])
+    return [int(pick(rng, *(SIZES[size] if size else free))) for size in scene.sizes[:1]]
 
 
 def boxes_of(scene, rng, size=64):

@@ -25,7 +25,7 @@ def keep(model):
 
 
 RECIPE = nb.Recipe("tiny", TINY, tiny_loss, pictures=50, epochs=3, batch_size=12, lr=5e-3, decay="trapezoid", warmup=3,
-                   ema=0.9, keep=keep, keep_at=(1, 3))  # 4 steps an epoch, 12 in all
+                   ema=0.9, muon=True, keep=keep, keep_at=(1, 3))  # 4 steps an epoch, 12 in all
 
 
 def train(folder, recipe=RECIPE, **options):
@@ -59,7 +59,7 @@ def test_the_loss_falls_and_the_file_tells_how(whole):
     assert all(torch.allclose(w, model.state_dict()[name], rtol=1e-3, atol=1e-6) for name, w in weights.items())
     assert {k: info[k] for k in TINY} == TINY
     assert info["settings"] == {"pictures": 50, "epochs": 3, "batch_size": 12, "lr": 5e-3, "decay": "trapezoid",
-                                "warmup": 3, "ema": 0.9}
+                                "warmup": 3, "ema": 0.9, "muon": True}
     assert info["step"] == len(info["losses"]) == len(model.info["losses"]) == 12
     assert (sorted(info["samples"]), info["fresh optimiser at"]) == ([1, 3], [])
     assert torch.equal(info["samples"][3], keep(model))  # of the last epoch: by these very weights
@@ -73,7 +73,7 @@ def test_each_epoch_is_one_shuffle_and_each_step_has_its_learning_rate():
 
     def loss(model, index, generator):
         seen.append((index, torch.rand(1, generator=generator).item()))
-        rates.append(run.optimizer.param_groups[0]["lr"])
+        rates.append(run.optimizers[1].param_groups[0]["lr"])
         return tiny_loss(model, index, generator)
 
     recipe = replace(RECIPE, loss=loss)
@@ -207,6 +207,31 @@ def test_a_damaged_state_is_refused_with_advice(tmp_path, damage):
         train(tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(48, 20), (20, 48), (24, 8, 3, 3), (64, 8, 1, 1)])
+def test_muons_step_has_the_directions_of_the_gradient_all_about_equally_long(shape):
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    muon = nb.Muon([weight])
+    muon.param_groups[0]["lr"] = 0.01
+    weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    weight.grad *= torch.logspace(0, -1, shape[0]).view(-1, *[1] * (len(shape) - 1))  # some directions far stronger
+    u, s, v = torch.linalg.svd(weight.grad.flatten(1), full_matrices=False)
+    muon.step()
+    step = -weight.detach().flatten(1)
+    assert step.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.15)
+    along = torch.diag(u.T @ step @ v.T) / step.norm() * math.sqrt(len(s))
+    assert s[0] > 1.5 * s[-1]
+    assert along.min() > 0.6 and along.max() < 1.3
+
+
+def test_muon_takes_the_inner_matrices_and_adam_the_rest_each_once():
+    model = nb.build_model(nb.PAINTER.info)
+    adam, muon = ([p for group in o.param_groups for p in group["params"]] for o in nb.optimizers_of(model, True))
+    assert sorted(map(id, adam + muon)) == sorted(map(id, model.parameters()))
+    assert all(p.ndim in (2, 4) for p in muon) and sum(p.numel() for p in muon) > 0.9 * nb.count_parameters(model)
+    assert any(p is model.net.init.weight for p in adam)
+    assert [type(o) for o in nb.optimizers_of(model, False)] == [torch.optim.Adam]
+
+
 # ----------------------------------------------------------------------------- warm starts and live runs
 @pytest.fixture
 def models(tmp_path, monkeypatch):
@@ -226,9 +251,9 @@ def test_a_warm_run_begins_with_the_shipped_weights_and_goes_on_where_they_were_
     longer = replace(RECIPE, epochs=5)
     run = nb.Run(longer, "cpu", warm=True)  # twelve of twenty steps: unfinished
     assert (run.step, len(run.losses), sorted(run.samples), run.fresh) == (12, 12, [1, 3], [12])
-    assert run.optimizer.state_dict()["state"] == {}
+    assert all(optimizer.state_dict()["state"] == {} for optimizer in run.optimizers)
     steps(run, 3)
-    assert (run.step, len(run.losses), run.optimizer.param_groups[0]["lr"]) == (15, 15, longer.learning_rate(14))
+    assert (run.step, len(run.losses), run.optimizers[1].param_groups[0]["lr"]) == (15, 15, longer.learning_rate(14))
     nb.save_model(run.averaged(), models / "tiny.safetensors")
     run = nb.Run(longer, "cpu", warm=True)
     assert (run.step, run.fresh) == (15, [12, 15])

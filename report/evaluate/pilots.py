@@ -23,19 +23,20 @@ BASE = nb.PAINTER
 LEVELS = (990, 800, 600, 400)
 
 
-def changed(batch_size=BASE.batch_size, reader=None, lr=BASE.lr, **config):
+def changed(batch_size=BASE.batch_size, reader=None, lr=BASE.lr, muon=BASE.muon, **config):
     """The painter's recipe for a pilot, with changes; **config: arguments of its network."""
     reader = {**BASE.info["reader"], **(reader or {})}
     info = {**BASE.info, "config": {**BASE.info["config"], **config}, "reader": reader}
-    return replace(BASE, info=info, batch_size=batch_size, lr=lr, warmup=100, ema=0.99)
+    return replace(BASE, info=info, batch_size=batch_size, lr=lr, muon=muon, warmup=100, ema=0.99)
 
 
 RUNS = {
     "as chosen": changed(),
+    "Adam in the place of Muon": changed(muon=False),
     "text as the encoder gives it, unscaled": changed(reader={"tokens": 1.0, "pooled": 1.0}),
     "text scaled twice as much": changed(reader={"tokens": 5.0, "pooled": 8.0}),
     "batches of 32": changed(batch_size=32),
-    "blocks of 2 x 2 pixels, one level more": changed(fold=2, widths=(32, 64, 128, 256), attention=(2, 3)),
+    "blocks of 4 x 4 pixels, one level less": changed(fold=4, widths=(64, 128, 256), attention=(1, 2)),
     "half the learning rate": changed(lr=BASE.lr / 2)}
 
 
