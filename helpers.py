@@ -711,22 +711,22 @@ def draw_course_unet(net, *inputs, title=""):
     draw_boxes(boxes, zip(order, order[1:], strict=False), skips, (9.5, 3.8), (-0.7, 7.9, -0.6, 4.2), title)
 
 
-def draw_unet(widths=(64, 128, 256), first=32):
+def draw_unet(widths=(32, 64, 128, 256), first=32, attention=(2, 3)):
     """Draw our own U-Net as the painter uses it: levels of these widths at first x first places and halves of it."""
     n, boxes = len(widths), []
     down, up = [(i + 1, n - i) for i in range(n)], [(2 * n + 1 - i, n - i) for i in range(n)]
     for i, width in enumerate(widths):
-        look = "self-attention\ncross-attention\n" if i else ""
+        look = "self-attention\ncross-attention\n" if i in attention else ""
         text = f"ResBlock\n{look}{width}x{first >> i}x{first >> i}"
         boxes += [(*down[i], text, "#f4cccc"), (*up[i], text, "#d9ead3")]
     boxes += [(n + 1, 0, "ResBlock, self-attention,\ncross-attention", "#fff2cc"),
-              (-1.2, n, "noisy picture,\nmask, visible part:\nfold 2 x 2", "#cfe2f3"),
-              (2 * n + 2.8, n, "convolution,\nunfold", "#cfe2f3"),
+              (-1.8, n, "noisy picture,\nmask,\nvisible part:\nfold 2 x 2", "#cfe2f3"),
+              (2 * n + 3, n, "convolution,\nunfold", "#cfe2f3"),
               (-0.2, 0.4, "prompt -> MiniLM (frozen)\nwords: cross-attention\nsentence + time + class:\n"
                           "scale and shift of every ResBlock", "white")]
-    chain = [(-1.2, n), *down, (n + 1, 0), *up[::-1], (2 * n + 2.8, n)]
-    skips, limits = [(a, b, 0) for a, b in zip(down, up, strict=True)], (-2.2, 2 * n + 3.5, -0.5, n + 0.6)
-    draw_boxes(boxes, zip(chain, chain[1:], strict=False), skips, (10.5, 4.4), limits,
+    chain = [(-1.8, n), *down, (n + 1, 0), *up[::-1], (2 * n + 3, n)]
+    skips, limits = [(a, b, 0) for a, b in zip(down, up, strict=True)], (-3, 2 * n + 3.9, -0.5, n + 0.5)
+    draw_boxes(boxes, zip(chain, chain[1:], strict=False), skips, (10.5, 5.8), limits,
                "Our own U-Net, as the painter uses it; dashed: skips, by concatenation")
 
 

@@ -29,7 +29,7 @@ PLACES = {(row, column): "in the middle" if (row, column) == (1, 1) else
           for row, a in enumerate(("top", "", "bottom")) for column, b in enumerate(("left", "", "right"))}
 RELATIONS = {"left": "right", "right": "left", "above": "below", "below": "above"}  # each with its converse
 
-# What is trained first: names bind to shapes slowly, so a hundred things well before three hundred badly.
+# The things that the painter is trained on: a hundred learned well are worth more than three hundred learned badly.
 FIRST = """
 dog, cat, horse, cow, pig, sheep, elephant, giraffe, lion, tiger, zebra, monkey, bear, panda, fox, rabbit, chick,
 duck, owl, penguin, frog, crocodile, turtle, snake, whale, fish, octopus, crab, snail, butterfly, bee, ladybug,
@@ -174,8 +174,12 @@ def sides_of(scene, rng):
     """Sides in pixels for everything in a scene, as its caption says or at random."""
     if scene.count > 1:
         return [24] * scene.count
-    if len(scene.things) == 2:  # both as large as fits side by side
-        return [{"small": 24, "large": 40, None: 24 if "large" in scene.sizes else 32}[size] for size in scene.sizes]
+    if len(scene.things) == 2:  # as large as fits side by side
+        free = 24 if "large" in scene.sizes else 32
+        sides = [{"small": 24, "medium": 32, "large": 40, None: free}[size] for size in scene.sizes]
+        if sum(sides) > 64:
+            raise ValueError(f"two things, {' and '.join(scene.sizes)}, do not fit side by side")
+        return sides
     free = (24, 32) if scene.place else (32, *SIZES["large"])
     return [int(pick(rng, *(SIZES[size] if size else free))) for size in scene.sizes[:1]]
 

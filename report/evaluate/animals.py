@@ -34,7 +34,7 @@ PHOTOGRAPHS = {  # class: folders, or pictures, of the stamps
     "fish": [f"fish/{name}.png" for name in ("bluegroper", "butterflyfish", "clownfish", "coraltrout", "dolphinfish",
                                              "lionfish", "moonwrasse", "seahorse", "stripedfish")]}
 RUNS = {"as shipped": {}, "L1": {"distance": "l1"}, "predicting epsilon": {"target": "eps"},
-        "predicting v": {"target": "v"}, "all noise alike": {"max_weight": 1.0}, "with a coarse map": {"coarse": True},
+        "predicting v": {"target": "v"}, "all noise alike": {"max_weight": 1.0},
         "learning rate a tenth": {"lr": 0.1}, "learning rate ten times": {"lr": 10.0}}
 
 
@@ -106,8 +106,7 @@ def evaluate_runs(options):
         recipe = nb.animal_recipe(data, options.steps, distance=change.get("distance", "l2"))
         if "max_weight" in change:
             recipe = replace(recipe, loss=nb.animal_loss(data, max_weight=change["max_weight"]))
-        info = {**recipe.info, "target": change.get("target", recipe.info["target"]),
-                "config": {**recipe.info["config"], "coarse": change.get("coarse", False)}}
+        info = {**recipe.info, "target": change.get("target", recipe.info["target"])}
         recipe = replace(recipe, info=info, lr=recipe.lr * change.get("lr", 1.0))
         run, begun = nb.Run(recipe), time.perf_counter()
         for _ in nb.training_steps(run):

@@ -1,7 +1,7 @@
 """What a painter of scenes can do; writes `scenes` into report/results.json. python report/evaluate/skills.py
 
 judge     the judge itself on fresh real scenes: things, styles, number, background
-skills    the six skills of GenEval (Ghosh et al. 2023) and this project's own, on combinations trained and never
+skills    six modelled on those of GenEval (Ghosh et al. 2023) and this project's own, on combinations trained and never
           trained, beside the same captions' real pictures under the same judge
 words     synonyms never trained on: the right thing among the judge's first five
 variety   sixteen samples of a name: how many styles, how far two samples lie apart
@@ -94,7 +94,7 @@ def shown(told, seen):
         if style is not None:
             facts[f"style {i}"] = one is not None and one["style"] == style
         if size:
-            facts[f"size {i}"] = one is not None and (one["box"][2] < 26 if size == "small" else one["box"][2] > 34)
+            facts[f"size {i}"] = one is not None and (one["box"][2] < 28 if size == "small" else one["box"][2] > 36)
     return facts
 
 

@@ -40,12 +40,13 @@ def table(results):
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
     speed = results["throughput"]
-    rows[:0] = [*painter_rows(results["scenes"]),
+    painter = painter_rows(results["scenes"])
+    rows[:0] = [*painter,
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights); "
                  "share of the bf16 peak that they reach",
                  f"{speed['ratio']:.0f} times as many pictures a second; {speed['share_of_peak']:.0%}")]
-    rows[6:6] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
+    rows[len(painter) + 1 : len(painter) + 1] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
     devices |= {results["scenes"]["skills"]["device"], results["throughput"]["device"]}
