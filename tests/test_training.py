@@ -220,14 +220,16 @@ def test_muons_step_has_the_directions_of_the_gradient_all_about_equally_long(sh
     assert step.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.15)
     along = torch.diag(u.T @ step @ v.T) / step.norm() * math.sqrt(len(s))
     assert s[0] > 1.5 * s[-1]
-    assert along.min() > 0.6 and along.max() < 1.3
+    assert along.min() > 0.6
+    assert along.max() < 1.3
 
 
 def test_muon_takes_the_inner_matrices_and_adam_the_rest_each_once():
     model = nb.build_model(nb.PAINTER.info)
     adam, muon = ([p for group in o.param_groups for p in group["params"]] for o in nb.optimizers_of(model, True))
     assert sorted(map(id, adam + muon)) == sorted(map(id, model.parameters()))
-    assert all(p.ndim in (2, 4) for p in muon) and sum(p.numel() for p in muon) > 0.9 * nb.count_parameters(model)
+    assert all(p.ndim in (2, 4) for p in muon)
+    assert sum(p.numel() for p in muon) > 0.9 * nb.count_parameters(model)
     assert any(p is model.net.init.weight for p in adam)
     assert [type(o) for o in nb.optimizers_of(model, False)] == [torch.optim.Adam]
 
