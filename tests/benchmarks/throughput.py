@@ -5,7 +5,8 @@ python tests/benchmarks/throughput.py [--batch 16] [--rounds 6]
 The same batch, tokens and optimiser; one step of each in turn, so that both meet the same moods of the machine; the
 ratio is of the medians. The peer is the one whose number of weights is nearest. diffusers' network works on pixels, as
 it does by default, in three levels with attention at 32 x 32 and 16 x 16 places; ours on 2 x 2 blocks of pixels, in
-four levels with attention at 8 x 8 and 4 x 4: these differences are what is measured. The text encoder is no part of a step. `share_of_peak`: the floating-point operations
+four levels with attention at 8 x 8 and 4 x 4: these differences are what is measured. The text
+encoder is no part of a step. `share_of_peak`: the floating-point operations
 that our step does in a second, of those that a product of two bf16 matrices of 2048 x 2048 does. Writes `throughput`
 into report/results.json. Needs tests/benchmarks/requirements.txt.
 """
