@@ -216,7 +216,7 @@ def painter():
     asked = ["a kitten", "a puppy", "something spooky", "a snack", "a penguin riding a horse",
              "a cat, a dog and a horse", "a blue banana", "not a cat"]
     grid("failing", nb.text_to_image(asked), len(asked), top=asked)
-    asked, sweep = [nb.PROMPTS[i] for i in (0, 1, 3, 5, 6, 7, 8, 9)], (0, 1, 3, 8)
+    asked, sweep = [nb.PROMPTS[i] for i in (0, 1, 3, 6, 7, 9, 10, 11)], (0, 1, 3, 8)
     grid("guidance", torch.cat([nb.text_to_image([p], guidance=g) for g in sweep for p in asked]), 8, top=asked,
          left=[f"γ = {g}" for g in sweep])
 
