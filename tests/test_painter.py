@@ -181,7 +181,7 @@ def test_attention_maps_add_up_to_one(painter):
     assert words == ["[CLS]", "an", "owl", "[SEP]"]
     assert maps.shape == (4, 8, 8)
     assert torch.allclose(maps.sum(0), torch.ones(8, 8), atol=1e-4)
-    assert torch.allclose(picture, nb.text_to_image("an owl", steps=2, model=painter), atol=1e-5)
+    assert torch.allclose(picture, nb.text_to_image("an owl", steps=2, method="ddpm", model=painter), atol=1e-5)
     assert not any(m.watch or m.seen is not None for m in painter.modules() if isinstance(m, nb.Attention))
 
 
@@ -209,7 +209,7 @@ def test_known_pixels_come_back_bit_for_bit_and_the_hole_is_filled_by_what_is_vi
     assert torch.equal(nb.inpaint(GOOD, 0 * HOLE, "a cat", steps=2, model=painter), GOOD)
     assert torch.equal(nb.inpaint_untold(GOOD, 0 * HOLE, steps=2, model=painter), GOOD)
     filled = nb.inpaint(GOOD, HOLE, "a cat", guidance=2.0, steps=3, model=painter)
-    painted = nb.text_to_image(["a cat"] * 2, guidance=2.0, steps=3, model=painter)
+    painted = nb.text_to_image(["a cat"] * 2, guidance=2.0, steps=3, method="ddpm", model=painter)
     assert torch.allclose(filled, painted, atol=1e-5)
 
 

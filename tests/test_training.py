@@ -225,13 +225,14 @@ def test_muons_step_has_the_directions_of_the_gradient_all_about_equally_long(sh
 
 
 def test_muon_takes_the_inner_matrices_and_adam_the_rest_each_once():
-    model = nb.build_model(nb.PAINTER.info)
-    adam, muon = ([p for group in o.param_groups for p in group["params"]] for o in nb.optimizers_of(model, True))
+    run = nb.Run(nb.PAINTER, "cpu")
+    model = run.model
+    adam, muon = ([p for group in o.param_groups for p in group["params"]] for o in run.optimizers)
     assert sorted(map(id, adam + muon)) == sorted(map(id, model.parameters()))
     assert all(p.ndim in (2, 4) for p in muon)
     assert sum(p.numel() for p in muon) > 0.9 * nb.count_parameters(model)
     assert any(p is model.net.init.weight for p in adam)
-    assert [type(o) for o in nb.optimizers_of(model, False)] == [torch.optim.Adam]
+    assert [type(o) for o in nb.Run(nb.DIGITS, "cpu").optimizers] == [torch.optim.Adam]
 
 
 # ----------------------------------------------------------------------------- warm starts and live runs
