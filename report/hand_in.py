@@ -28,6 +28,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import latex2mathml.converter
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
@@ -46,7 +47,9 @@ WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time"
                   "upscaler")}
 DRAWINGS = ("models/scenes.py", "models/drawings.json.gz", "models/DRAWINGS.md")
 FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",), "C4": DRAWINGS}
-PAGE = {4, 5, 6, 8, 9, 10, 11, 14}  # the sections that C4's page shows
+PAGE = {"Part A: tricks with a text-to-image model": ("10.1", "10.2", "11.", "9.6"),  # C4's page, by sections
+        "Part B: diffusion models from nothing": ("4.1", "5", "6.1", "6.2", "8.1", "8.2", "8.3", "8.7", "8.8"),
+        "Part C: what was learnt": ("14.2",)}
 UNPACK = '''# Helper module, drawings and weights travel in this notebook's metadata: this cell writes them beside it.
 import base64
 import importlib.util
@@ -112,7 +115,7 @@ def plain(text, code=False):
     """Text or code without the numbers of sections and demands, which mean something in the whole notebook only."""
     if code:
         return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d", "", text)
-    one = r"(in |see )?(C\d[^),]*|section \d+|\d+(\.\d)?( to \d+\.\d)?)"
+    one = r"(in |see )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|\d+(\.\d)?( to \d+\.\d)?)"
     return re.sub(rf" ?\({one}(, {one})*\)", "", re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text))
 
 
@@ -306,14 +309,49 @@ def pages(notebook):
                         template_name="classic").from_notebook_node(notebook)[0]
 
 
+def with_formulas(text):
+    """Markdown with its formulas, between dollar signs, as MathML, which browsers show without a network."""
+    text = re.sub(r"\$\$(.+?)\$\$", lambda m: latex2mathml.converter.convert(m[1], display="block"), text, flags=re.S)
+    return re.sub(r"\$([^$]+)\$", lambda m: latex2mathml.converter.convert(m[1]), text)
+
+
+def subsections():
+    """{number of a section, "5" or "9.6": its cells} of the notebook as it was last saved."""
+    found, number = {}, ""
+    for _, cell in sections():
+        if cell.cell_type != "markdown":
+            found.setdefault(number, []).append(cell)
+            continue
+        for text in re.split(r"(?m)^(?=##+ \d)", cell.source):  # a cell may hold two headings
+            if heading := re.match(r"##+ (\d[\d.]*)", text):
+                number = heading[1].rstrip(".")
+            found.setdefault(number, []).append(nbformat.v4.new_markdown_cell(plain(text)))
+    return found
+
+
 def web_page(name, gifs):
-    """C4's page as HTML: text and outputs of its sections, then the GIFs by name."""
-    name = html.escape(name)
-    notebook = nbformat.v4.new_notebook(cells=[cell for section, cell in sections() if section in PAGE])
-    page = pages(notebook)
-    shown = "".join(f'<figure><img alt="{g}" src="{g}"><figcaption>{Path(g).stem}</figcaption></figure>' for g in gifs)
-    page = page.replace("<title>Notebook</title>", f"<title>Fun with diffusion models: {name}</title>")
-    return page.replace("</body>", f"<h2>{name}: samples forming from noise</h2>{shown}<p>{CREDIT}</p></body>")
+    """C4's page as HTML, in three parts with contents: text and outputs, a caption under every picture; gifs: names of
+    the GIFs of the digits' epochs."""
+    found, cells, contents = subsections(), [], []
+    for title, wanted in PAGE.items():
+        cells.append(nbformat.v4.new_markdown_cell(f"# {title}"))
+        contents.append(title)
+        for number in (n for want in wanted for n in found if n == want or want.endswith(".") and n.startswith(want)):
+            cells += found[number]
+            if number == "8.7":
+                shown = "\n".join(f'<img alt="{Path(gif).stem.replace("_", " ")}" src="{gif}">' for gif in gifs)
+                cells.append(nbformat.v4.new_markdown_cell(shown))
+            contents += re.findall(r"(?m)^##+ (.+)", found[number][0].source)
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_formulas(cell.source)
+    links = "".join(f'<li><a href="#{html.escape(c.replace(" ", "-"))}">{html.escape(c)}</a></li>' for c in contents)
+    top = f"# Fun with diffusion models\n\n{html.escape(name)}\n\n<ul>{links}</ul>"
+    page = pages(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(top), *cells]))
+    page = re.sub(r"(?s)<script.*?</script>", "", page)  # no network is needed to read it
+    page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>', r"<figure>\g<0><figcaption>\1</figcaption></figure>", page)
+    page = page.replace("<title>Notebook</title>", f"<title>Fun with diffusion models: {html.escape(name)}</title>")
+    return page.replace("</body>", f"<p>{html.escape(CREDIT)}</p></body>")
 
 
 def package(course, name, number, assignment="05", report=None):
@@ -342,7 +380,7 @@ def package(course, name, number, assignment="05", report=None):
                                f"jupyter lab {NOTEBOOK}. The weights are in models/; with DIFFUSION_TRAIN=1 in the "
                                f"environment the same cells train them anew. {more}\n").encode()
         if course == "C4":
-            gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*.gif"))}
+            gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*epoch*.gif"))}
             files |= {"index.html": web_page(name, gifs).encode(), **gifs}
         if course == "C3":
             files["Report.pdf"] = report

@@ -1,6 +1,7 @@
 """The hand-in: names, every package against its course's rules, files run where they are unpacked, no half package."""
 
 import ast
+import html
 import os
 import re
 import subprocess
@@ -132,12 +133,19 @@ def test_a_notebook_that_was_not_run_is_noticed():
         assert dict(hand_in.check("C0", {"a.ipynb": nbformat.writes(notebook).encode()}))[RAN] is good
 
 
-def test_the_page_shows_all_gifs_no_code_and_the_name_as_text_and_the_short_report_has_two_pages(packages):
+def test_the_page_has_captions_formulas_and_contents_no_code_and_the_short_report_has_two_pages(packages):
     files = packages["C4"][1]
     page = files["Zoe_21L-1234_C4/index.html"].decode()
-    gifs = {f"gifs/{p.name}" for p in (ROOT / "report" / "gifs").glob("*.gif")}
-    assert len(gifs) >= 10
-    assert gifs <= set(re.findall(r'src="(gifs/[^"]+)"', page))
+    gifs = {name.partition("/")[2] for name in files if name.endswith(".gif")}
+    assert len(gifs) == 10
+    assert gifs <= set(re.findall(r'src="([^"]+)"', page))
+    assert page.count("<figcaption>") == page.count("<img") > 40
+    assert page.count("<math") > 40
+    assert not re.search(r"\$\$|\\frac|<script|C4\.[ABC]", page), "formulas need no network; no numbers of demands"
+    assert [*re.findall(r'<h1 id="(Part-[ABC])', page)] == ["Part-A", "Part-B", "Part-C"]
+    links = re.findall(r'href="#([^"]+)"', page)
+    assert len(links) > 20
+    assert {html.unescape(link) for link in links} <= {html.unescape(i) for i in re.findall(r'id="([^"]+)"', page)}
     assert "#| export" not in page
     assert "def forward" not in page
     assert "Zoë &lt;Ann&gt;" in page
