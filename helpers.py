@@ -550,7 +550,8 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
     if path:
         canvas.save(path)
         return
-    show_picture(canvas, title or ", ".join(map(str, (captions or column_labels or row_labels or ["pictures"])[:8])))
+    named = captions or column_labels or [" ".join(label) for label in row_labels] or ["pictures"]
+    show_picture(canvas, title or ", ".join(map(str, named[:8])))
 
 
 def show_picture(picture, alt):
