@@ -59,7 +59,7 @@ def hostile(data, rng):
             info[rng.choice(["net", "target", "reader", "config"])] = rng.choice(["x", 1, [], {}, None, "Path", "UNet"])
         else:
             name = rng.choice(sorted(tensors))
-            tensors[name] = rng.choice([tensors[name][:0], torch.zeros(3), tensors[name].double() * math.nan])
+            tensors[name] = rng.choice([tensors[name].view(-1)[:0], torch.zeros(3), tensors[name].double() * math.nan])
     return with_description(data, change)
 
 
