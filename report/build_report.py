@@ -1,4 +1,4 @@
-"""Build report.pdf and report_detailed.pdf with all their figures: python report/build_report.py
+"""Build report.pdf, report_detailed.pdf and report_animals.pdf with all their figures: python report/build_report.py
 
 [--author "Name, number"] [--keep-figures] [--pages FOLDER]: whose report it is; take report/figures/ as it is; write
 each page as a PNG too. Needs `pip install typst` (in tests/requirements.txt); no system font, no network. The same
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-LONGEST = {"report": 2, "report_detailed": 10}
+LONGEST = {"report": 2, "report_detailed": 10, "report_animals": 6}
 
 
 def build(name, author="", pages=None):

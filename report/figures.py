@@ -92,6 +92,7 @@ def models():
             "first": info["losses"][:10].mean().item(), "last": info["losses"][-100:].mean().item(),
             "sha": fingerprint({}, model.state_dict())[:12]}
     for name, chosen, size in (("losses", list(MODELS), (17, 7.6, 3, 2)),
+                               ("animal_loss", ["animals"], (8.6, 4.2, 1, 1)),
                                ("digit_losses", ["digits_class", "digits"], (8.6, 3.4, 2, 1))):
         fig, axes = panels(*size)
         for ax, model in zip(axes, chosen, strict=True):

@@ -361,7 +361,7 @@ def package(course, name, number, assignment="05", report=None):
         raise ValueError(f"the course must be one of C0, C1, C2, C3, C4, got {course!r}")
     if course == "C0":
         return f"{first}_{number}.ipynb", {f"{first}_{number}.ipynb": own(course, name, number)[NOTEBOOK]}
-    pdf = {"C1": "report/report_detailed.pdf"}.get(course, "report/report.pdf")
+    pdf = {"C1": "report/report_animals.pdf"}.get(course, "report/report.pdf")
     report = Path(report).expanduser().read_bytes() if report else content(pdf)
     if course == "C1":
         root, code = f"{first}_{number}_{assignment}", f"{number}_{assignment}_allCode"
