@@ -4,6 +4,7 @@ No part of a diffusion model stands in here; every definition of one stands in `
 Images are float tensors in [0, 1] of shape [B, C, H, W] with C = 1 or 3.
 """
 
+import asyncio
 import base64
 import builtins
 import hashlib
@@ -741,29 +742,54 @@ def draw_unet(widths=(64, 128, 256), first=16):
 
 
 # ----------------------------------------------------------------------------- sliders
+WRAPPED = {"flex_flow": "row wrap"}  # what has no room stands below, and nothing shrinks
+
+
 def _control(name, setting):
     """One widget of `slider_view`."""
     import ipywidgets
 
-    common = {"description": name, "continuous_update": False}
+    common = {"description": name, "continuous_update": False, "layout": {"width": "340px"}}
     if isinstance(setting, str):
         return ipywidgets.Text(value=setting, **common)
     value, *limits = setting
     if len(limits) == 1:
-        return ipywidgets.Dropdown(value=value, options=limits[0], description=name)
+        return ipywidgets.Dropdown(value=value, options=limits[0], description=name, layout=common["layout"])
     whole, (smallest, largest) = isinstance(value, int), limits
     kind, step = (ipywidgets.IntSlider, 1) if whole else (ipywidgets.FloatSlider, (largest - smallest) / 20)
     return kind(value=value, min=smallest, max=largest, step=step, **common)
 
 
-def _show(frames, canvas, note, zoom):
-    """Put one frame after another into a widget; a wrong setting is told where the user looks, not in a log."""
-    try:
-        for frame in frames:
-            canvas.value = png(frame, zoom=zoom)
-        note.value = ""
-    except (TypeError, ValueError) as error:
-        note.value = str(error)
+class _Screen:
+    """A picture that shows one frame after another, with a line below it. A new drawing ends the one under way, and
+    whatever goes wrong is told where the user looks, not in a log."""
+
+    def __init__(self, first, zoom):
+        import ipywidgets
+
+        self.zoom, self.task = zoom, None
+        self.canvas = ipywidgets.Image(value=png(first, zoom=zoom), format="png",
+                                       layout={"width": f"{256 * len(first)}px", "height": "256px", "flex": "none"})
+        self.note = ipywidgets.HTML(layout={"width": "340px"})
+
+    async def _draw(self, frames):
+        self.note.value = "painting …"
+        try:
+            for frame in frames:
+                self.canvas.value = png(frame, zoom=self.zoom)
+                await asyncio.sleep(0.005)  # lets the kernel hear of a control that was moved meanwhile
+            self.note.value = ""
+        except Exception as error:
+            self.note.value = html.escape((str(error) or type(error).__name__)[:300])
+
+    def show(self, frames):
+        """Draw an iterable of images [B, C, H, W] in [0, 1]."""
+        if self.task:
+            self.task.cancel()
+        try:
+            self.task = asyncio.get_running_loop().create_task(self._draw(frames))
+        except RuntimeError:  # no kernel: draw at once
+            asyncio.run(self._draw(frames))
 
 
 def slider_view(draw, controls, first, zoom=8):
@@ -777,15 +803,14 @@ def slider_view(draw, controls, first, zoom=8):
     import ipywidgets
 
     panel = {name: _control(name, setting) for name, setting in controls.items()}
-    canvas = ipywidgets.Image(value=png(first, zoom=zoom), format="png", width=256)
-    note = ipywidgets.Label()
+    screen = _Screen(first, zoom)
 
-    def frames():  # a generator, so that what draw raises at once is caught by _show too
+    def frames():  # a generator, so that what draw raises at once is told too
         yield from draw(**{name: c.value for name, c in panel.items()})
 
     for c in panel.values():
-        c.observe(lambda change: _show(frames(), canvas, note, zoom), names="value")
-    return ipywidgets.HBox([ipywidgets.VBox([*panel.values(), note]), canvas])
+        c.observe(lambda change: screen.show(frames()), names="value")
+    return ipywidgets.HBox([ipywidgets.VBox([*panel.values(), screen.note]), screen.canvas], layout=WRAPPED)
 
 
 def fields_to_picture(fields, colours, size=64):
@@ -806,8 +831,8 @@ def sketch_pad(draw, fields, colours, controls, zoom=4):
     fields = [list(row) for row in fields]  # the caller's own stay as they are
     pen = ipywidgets.Dropdown(options=list(colours), description="pen")
     panel = {name: _control(name, setting) for name, setting in controls.items()}
-    canvas = ipywidgets.Image(value=png(fields_to_picture(fields, colours), zoom=zoom), format="png", width=256)
-    note, go, buttons = ipywidgets.Label(), ipywidgets.Button(description="paint"), []
+    screen = _Screen(fields_to_picture(fields, colours), zoom)
+    go, buttons = ipywidgets.Button(description="paint"), []
 
     def put(button, y, x, name):
         fields[y][x] = name
@@ -822,7 +847,9 @@ def sketch_pad(draw, fields, colours, controls, zoom=4):
             put(button, y, x, name)
             button.on_click(lambda button, y=y, x=x: put(button, y, x, pen.value))
             buttons.append(button)
-    go.on_click(lambda _: _show(frames(), canvas, note, zoom))
-    columns = ipywidgets.Layout(grid_template_columns=f"repeat({len(fields[0])}, 16px)")
-    grid = ipywidgets.GridBox(buttons, layout=columns)
-    return ipywidgets.HBox([grid, ipywidgets.VBox([pen, *panel.values(), go, note]), canvas])
+    go.on_click(lambda _: screen.show(frames()))
+    columns = len(fields[0])
+    grid = ipywidgets.GridBox(buttons, layout={"grid_template_columns": f"repeat({columns}, 16px)", "flex": "none",
+                                               "width": f"{16 * columns + 10}px"})
+    return ipywidgets.HBox([grid, ipywidgets.VBox([pen, *panel.values(), go, screen.note]), screen.canvas],
+                           layout=WRAPPED)

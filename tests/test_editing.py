@@ -1,5 +1,6 @@
 """Editing: SDEdit, anagrams, hybrids, the second stage, drawings and the sketch pad: exact properties and bad input."""
 
+import asyncio
 import math
 from types import SimpleNamespace
 
@@ -180,6 +181,8 @@ def test_the_sketch_pad_paints_and_tells_errors():
         seen.append((picture, prompt))
         if prompt == "bad":
             raise ValueError("no such prompt")
+        if prompt == "none left":
+            raise MemoryError
         yield picture
 
     colours = {"white": (255, 255, 255), "red": (255, 0, 0)}
@@ -196,3 +199,28 @@ def test_the_sketch_pad_paints_and_tells_errors():
     prompt.value = "bad"
     go.click()
     assert "no such prompt" in note.value
+    prompt.value = "none left"
+    go.click()
+    assert "MemoryError" in note.value
+
+
+def test_a_control_that_is_moved_while_something_is_drawn_ends_that_drawing_and_starts_anew():
+    ended = []
+
+    def draw(number):
+        for _frame in range(5):
+            yield torch.full((1, 1, 8, 8), number / 10)
+        ended.append(number)
+
+    async def move(control, numbers):
+        for number in numbers:
+            control.value = number
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.3)
+
+    view = helpers.slider_view(draw, {"number": (0, 0, 10)}, torch.zeros(1, 1, 8, 8))
+    panel, canvas = view.children
+    asyncio.run(move(panel.children[0], [1, 2, 3, 4, 5]))
+    assert ended == [5]
+    assert canvas.value == helpers.png(torch.full((1, 1, 8, 8), 0.5), zoom=8)
+    assert panel.children[-1].value == ""
