@@ -42,11 +42,11 @@ NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
 EXPLAINED = ("5 ", "6.1", "6.2", "8.4", "12 ", "12.")  # the sections whose text goes along with C1's code
 TITLES = {"C0": "Text-to-image and inpainting", "C2": "A text-conditioned U-Net on handwritten digits",
           "C3": "A DDPM on MNIST, plain and conditional", "C4": "Fun with diffusion models"}
-WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier"),
-           "C4": ("digits", "digits_denoiser", "digits_time", "digits_class", "flow_time", "flow_class", "painter",
+WEIGHTS = {"C0": ("emoji",), "C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier"),
+           "C4": ("digits", "digits_denoiser", "digits_time", "digits_class", "flow_time", "flow_class", "emoji",
                   "upscaler")}
-DRAWINGS = ("models/scenes.py", "models/drawings.json.gz", "models/DRAWINGS.md")
-FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",), "C4": DRAWINGS}
+JUDGES, EMOJI = ("report/evaluate/judges.py",), ("models/emoji.json",)
+FILES = {"C0": EMOJI, "C2": JUDGES, "C3": JUDGES, "C4": EMOJI}
 PAGE = {"Part A: tricks with a text-to-image model": ("10.1", "10.2", "11.", "9.6"),  # C4's page, by sections
         "Part B: diffusion models from nothing": ("4.1", "5", "6.1", "6.2", "8.1", "8.2", "8.3", "8.7", "8.8"),
         "Part C: what was learnt": ("14.2",)}

@@ -29,8 +29,9 @@ from helpers import fingerprint, load_notebook  # noqa: E402
 
 nb = load_notebook()
 TINY = {"net": "UNet", "schedule": ["cosine", 50, 2.0], "target": "x_0",
-        "config": {"widths": [16, 32], "attention": [1], "text_width": 384, "inpaint": True, "embedding": 32},
-        "reader": {"net": "Reader", "tokens": 2.5, "pooled": 4.0}}
+        "reader": {"net": "DraftReader", "names": ["cat", "dog"]},
+        "config": {"widths": [32, 64], "attention": [1], "text_width": 384, "inpaint": True, "draft": True,
+                   "coarse": True, "embedding": 32}}
 ODD = (None, True, -1, 0, 1, 7, 10**9, 2**62, 1e300, 0.5, math.nan, math.inf, "", "x" * 10_000, "seven", b"x", [], {},
        [[]], "1", np.int64(3), np.float32(0.5), torch.tensor(2), torch.ones(2), 10**6)
 
