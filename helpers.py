@@ -552,7 +552,7 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
         canvas.save(path)
         return
     named = captions or column_labels or [" ".join(label) for label in row_labels] or ["pictures"]
-    show_picture(canvas, title or ", ".join(map(str, named[:8])))
+    show_picture(canvas, title or ", ".join([*dict.fromkeys(map(str, named))][:8]))
 
 
 def show_picture(picture, alt):
@@ -616,7 +616,7 @@ def plot_losses(histories, title="Training loss", window=50, log=True, path=None
         plt.savefig(path, bbox_inches="tight")
         plt.close()
     else:
-        show_figure(f"{title}: loss of {', '.join(histories)} over steps")
+        show_figure(f"{title}: {', '.join(histories)}, step by step")
 
 
 def plot_lines(*panels, alt, size=(5.2, 3.0)):

@@ -25,7 +25,7 @@ from common import RESULTS, ROOT, in_parts, machine, nb, weights_of, write_resul
 from judges import copy_ratio, in_batches
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
+from torchvision.utils import make_grid, save_image
 
 PHOTOGRAPHS = {  # class: folders, or pictures, of the stamps
     "birds": ["birds"], "hoofed animals": ["mammals/bovines", "mammals/deer", "mammals/equines", "mammals/camel"],
@@ -36,12 +36,6 @@ PHOTOGRAPHS = {  # class: folders, or pictures, of the stamps
 RUNS = {"as shipped": {}, "L1": {"distance": "l1"}, "predicting epsilon": {"target": "eps"},
         "predicting v": {"target": "v"}, "all noise alike": {"max_weight": 1.0}, "with a coarse map": {"coarse": True},
         "learning rate a tenth": {"lr": 0.1}, "learning rate ten times": {"lr": 10.0}}
-
-
-def write_grid(images, name):
-    """Write images [B, 3, H, W] in [0, 1] into report/, ten a row, in 128 colours: the reports hold them too."""
-    picture = to_pil_image(make_grid(images, nrow=10, padding=0))
-    picture.quantize(128, dither=0).save(ROOT / "report" / name, optimize=True)
 
 
 def train_judge(images, labels, classes, steps=400):
@@ -122,7 +116,8 @@ def evaluate_runs(options):
         rows[name] = {"steps": run.step, "lr": recipe.lr, "seconds": time.perf_counter() - begun, **found}
         pictures.append(x[:10])
         print(name, rows[name], flush=True)
-    write_grid(torch.cat(pictures), "animal_runs.png")
+    picture = to_pil_image(make_grid(torch.cat(pictures), nrow=10, padding=0))
+    picture.quantize(256, kmeans=5, dither=0).save(ROOT / "report" / "animal_runs.png")  # noise: half of it
     return {"rows": rows, "samples": 100}
 
 
@@ -145,7 +140,7 @@ def evaluate_photographs(options):
     model = nb.train(nb.animal_recipe(data, options.photograph_steps), options.keep, save_every=120)
     found, x, nearest = judged(data, model, options.samples)
     pairs = torch.stack([x[:20], nb.to_image_range(data.images[nearest[:20]])], 1).unflatten(0, (2, 10)).transpose(1, 2)
-    write_grid(pairs.flatten(0, 2), "photographs.png")
+    save_image(pairs.flatten(0, 2), ROOT / "report" / "photographs.png", nrow=10, padding=0)
     return {**found, "samples": options.samples, "pictures": len(data), "names": data.names,
             "steps": model.info["step"], "seconds": model.info["seconds"]}
 
