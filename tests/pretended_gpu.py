@@ -106,6 +106,7 @@ def pretended_gpu():
     """Within it, this machine says that it has a GPU."""
     with mock.patch("torch.cuda.is_available", return_value=True), \
             mock.patch("torch.cuda.is_bf16_supported", return_value=True), \
+            mock.patch("torch.cuda.is_current_stream_capturing", return_value=False), \
             mock.patch("torch.optim.Optimizer._accelerator_graph_capture_health_check", create=True), \
             Pretence():
         yield
