@@ -30,8 +30,6 @@ CALLS = {
 @pytest.fixture
 def gpu():
     """A machine that says it has a GPU, and models not yet loaded; what was loaded there is forgotten afterwards."""
-    if torch.__version__ < "2.9":  # an older deepcopy of a module does not ask the pretence
-        pytest.skip("the pretended GPU needs torch 2.9")
     nb.shipped.cache_clear()
     judges.load_judge.cache_clear()
     with pretended_gpu():
@@ -84,7 +82,8 @@ def test_each_recipe_trains_keeps_samples_and_goes_on(gpu, tmp_path, monkeypatch
     for steps in (1, 2):  # the second call goes on where the first was stopped
         model = nb.train(recipe, tmp_path, max_seconds=0)
         assert (model.info["step"], len(model.info["losses"])) == (steps, steps)
-    assert next(model.parameters()).device.type == "cuda"
+    if torch.__version__ >= "2.9" or name not in ("time", "class"):  # torch 2.6 loses the pretence's mark on these two
+        assert next(model.parameters()).device.type == "cuda"
     assert (2 in model.info["samples"]) is (recipe.keep is not None)
     assert nb.load_model(tmp_path / f"{recipe.name}.safetensors", classes=recipe.classes).info["step"] == 2
 
