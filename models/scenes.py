@@ -176,7 +176,7 @@ def sides_of(scene, rng):
         return [24] * scene.count
     if len(scene.things) == 2:  # as large as fits side by side
         free = 24 if "large" in scene.sizes else 32
-        sides = [{"small": 24, "medium": 32, "large": 40, None: free}[size] for size in scene.sizes]
+        sides = [SIZES[size][0] if size else free for size in scene.sizes]
         if sum(sides) > 64:
             raise ValueError(f"two things, {' and '.join(scene.sizes)}, do not fit side by side")
         return sides

@@ -98,6 +98,17 @@ def test_nothing_that_is_kept_back_is_ever_drawn(many):
     assert len(drawn) > 0.8 * (~DATA.kept_style[DATA.train]).sum(), "everything else is drawn"
 
 
+def test_two_things_are_as_large_as_fits_side_by_side_and_what_does_not_fit_is_told():
+    def sides(*sizes):
+        scene = scenes.complete(scenes.Scene((0, 1), sizes=sizes, relation="left"), np.random.default_rng(0))
+        return [box[4] for box in scene.boxes]
+
+    assert (sides(None, None), sides("small", None), sides(None, "large")) == ([32, 32], [24, 32], [24, 40])
+    for sizes in (("large", "large"), ("medium", "large")):
+        with pytest.raises(ValueError, match=f"{sizes[0]} and large, do not fit"):
+            sides(*sizes)
+
+
 def test_the_noise_decides_what_the_words_leave_open():
     first, words, _ = scenes.scene_batch(range(20), np.random.default_rng(0))
     again, same_words, _ = scenes.scene_batch(range(20), np.random.default_rng(0))

@@ -94,7 +94,7 @@ def shown(told, seen):
         if style is not None:
             facts[f"style {i}"] = one is not None and one["style"] == style
         if size:
-            facts[f"size {i}"] = one is not None and (one["box"][2] < 28 if size == "small" else one["box"][2] > 36)
+            facts[f"size {i}"] = one is not None and (one["box"][2] < 26 if size == "small" else one["box"][2] > 34)
     return facts
 
 

@@ -78,7 +78,7 @@ def painter_rows(scenes):
     return [*rows, (f"Synonyms never trained on: the thing among the judge's first five ({words['words']} words)",
                     f"{words['five']:.1%}"),
             (f"Of {variety['samples']} samples of a name without a style, how many of the four styles",
-             f"{variety['styles']:.1f}")]
+             f"{variety['styles']:.2f}")]
 
 
 def editing_rows(editing):
