@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import nb, stirred
+from conftest import exact_denoiser, nb, stirred
 
 SCHEDULES = [("linear", 50, 1.0), ("linear", 1000, 1.0), ("cosine", 20, 1.0), ("cosine", 1000, 2.0)]
 METHODS = [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 0.5), ("ddim", 1.0), ("2m", 0.0)]
@@ -138,7 +138,7 @@ POINTS = torch.tensor([[1, 1, 1, 1, -1, -1, -1, -1], [-1, 1, -1, 1, -1, 1, -1, 1
 @pytest.mark.parametrize(("name", "steps"), [("linear", 20), ("linear", 100), ("cosine", 12), ("cosine", 100)])
 def test_every_sampler_follows_the_exact_denoiser_back_to_the_data(method, eta, name, steps):
     s, x_T = nb.Schedule(name, 200), normal(3000, 1, 2, 4)
-    _, x, _ = walked(nb.exact_denoiser(s, POINTS), x_T, s, nb.time_steps(200, steps), method, eta=eta)[-1]
+    _, x, _ = walked(exact_denoiser(s, POINTS), x_T, s, nb.time_steps(200, steps), method, eta=eta)[-1]
     distance, nearest = torch.cdist(x.flatten(1), POINTS.flatten(1)).min(1)
     assert (distance < 0.05).double().mean() > 0.98  # the rest stand between two points
     if steps == 100:  # and each point is drawn as often as it occurs; the spread of a share is 0.008
@@ -149,7 +149,7 @@ def test_every_sampler_follows_the_exact_denoiser_back_to_the_data(method, eta, 
                                                           ("cosine", 1000, 17, True), ("linear", 1000, 1, True)])
 def test_ddim_with_eta_one_is_ddpm(name, T, steps, clip):
     s, x = nb.Schedule(name, T), normal(64, 1, 2, 4)
-    ddpm, ddim = (walked(nb.exact_denoiser(s, POINTS), x, s, nb.time_steps(T, steps), method, eta=1.0, clip=clip)
+    ddpm, ddim = (walked(exact_denoiser(s, POINTS), x, s, nb.time_steps(T, steps), method, eta=1.0, clip=clip)
                   for method in ("ddpm", "ddim"))
     assert len(ddpm) == steps
     assert all(a[0] == b[0] and torch.allclose(a[1], b[1], atol=1e-5) for a, b in zip(ddpm, ddim, strict=True))
@@ -158,15 +158,12 @@ def test_ddim_with_eta_one_is_ddpm(name, T, steps, clip):
 def gaussian_error(method, schedule, steps, mean=0.3, spread=0.5, start=900, end=200):
     """Distance from the exact solution of the probability-flow ODE, at step `end`, for data N(mean, spread^2).
 
-    There E[x_0 | x_t] is linear in x_t, and the exact path keeps (x_t - signal mean) / sd_t unchanged.
+    There the exact path keeps (x_t - signal mean) / sd_t unchanged.
     """
     def sd(t):
         return (schedule.signal[t] ** 2 * spread**2 + schedule.noise[t] ** 2).sqrt()
 
-    def x_0(x_t, t):
-        signal = schedule.signal[t]
-        return mean + signal * spread**2 / sd(t) ** 2 * (x_t - signal * mean)
-
+    x_0 = nb.gaussian_denoiser(schedule, mean, spread**2)
     xi = normal(200)
     solution = {t: schedule.signal[t] * mean + sd(t) * xi for t in (start, end)}
     chosen = [round(start - i * (start - end) / steps) for i in range(steps + 1)]
@@ -209,14 +206,14 @@ def test_flow_matching_is_the_straight_path_and_ddim_on_it_is_eulers_method():
     x_0, eps = normal(6, 1, 2, 4), normal(6, 1, 2, 4, seed=1)
     for t in (0, 1, 70, 200):
         assert torch.allclose(flow.q_sample(x_0, t, eps), (1 - t / 200) * x_0 + t / 200 * eps, atol=1e-12)
-    exact = nb.exact_denoiser(flow, POINTS)
+    exact = exact_denoiser(flow, POINTS)
     ddim = walked(exact, x, flow, nb.time_steps(200, 200), "ddim", clip=False)[-1][1]
     euler = x
     for t in range(200, 0, -1):
         euler = euler - (euler - exact(euler, t)) / (t / 200) / 200
     assert torch.allclose(ddim, euler, atol=1e-9)
     cosine, steps = nb.Schedule("cosine", 1000), nb.time_steps(1000, 500)
-    ends = [walked(nb.exact_denoiser(s, POINTS), x, s, ts, "2m")[-1][1]
+    ends = [walked(exact_denoiser(s, POINTS), x, s, ts, "2m")[-1][1]
             for s, ts in ((flow, nb.time_steps(200, 200)), (cosine, steps))]
     assert ((ends[0] - ends[1]).abs().amax((1, 2, 3)) < 0.05).double().mean() > 0.9
     for wrong in ({"method": "ddpm"}, {"method": "ddim", "eta": 0.5}):

@@ -53,15 +53,14 @@ def test_an_edit_starts_from_the_picture_noised_so_far_and_takes_its_share_of_th
 
 # ----------------------------------------------------------------------------- two prompts in one picture
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_view_has_an_inverse_and_keeps_the_law_of_noise_but_for_one(name):
+def test_a_view_has_an_inverse_and_keeps_the_law_of_noise(name):
     """A linear map that sends every pixel to one place, with its size, keeps N(0, I): all sizes occur as before."""
     forth, back = nb.VIEWS[name]
     x, y = torch.randn(2, 1, 3, 64, 64, generator=seeded())
     assert torch.allclose(back(forth(x)), x, atol=1e-6)
     assert not torch.allclose(forth(x), x, atol=0.1)
     assert torch.allclose(forth(x + y), forth(x) + forth(y), atol=1e-5)
-    kept = all(torch.equal(forth(z).abs().flatten().sort()[0], z.abs().flatten().sort()[0]) for z in (x, y, x + y))
-    assert kept is (name != "half contrast")
+    assert all(torch.equal(forth(z).abs().flatten().sort()[0], z.abs().flatten().sort()[0]) for z in (x, y, x + y))
 
 
 @pytest.mark.parametrize("view", [*VIEWS, (lambda x: x.roll(5, 3), lambda x: x.roll(-5, 3))])

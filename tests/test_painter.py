@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import nb
+from conftest import exact_denoiser, nb
 
 import helpers
 from models import scenes
@@ -230,7 +230,7 @@ def test_repaint_keeps_the_forward_law_of_the_known_and_finds_the_rest(resample)
     schedule, mask, calls = nb.Schedule("cosine", 100), torch.zeros(1, 1, 8, 8), []
     points = torch.stack([-torch.ones(3, 8, 8), torch.ones(3, 8, 8)]) * 0.8
     mask[..., :4] = 1
-    denoise = nb.with_known(lambda x, t: calls.append(t) or nb.exact_denoiser(schedule, points)(x, t), points[1:], mask)
+    denoise = nb.with_known(lambda x, t: calls.append(t) or exact_denoiser(schedule, points)(x, t), points[1:], mask)
     noise, where = nb.Noise(0, 40), (mask == 0).expand(40, 3, 8, 8)
     for s, x, _ in nb.repaint(denoise, noise((3, 8, 8)), schedule, nb.time_steps(100, 20), noise, resample):
         if s:

@@ -33,7 +33,7 @@ PHOTOGRAPHS = {  # class: folders, or pictures, of the stamps
     "rodents and rabbits": ["mammals/rodents", "mammals/rabbit_little.png"],
     "fish": [f"fish/{name}.png" for name in ("bluegroper", "butterflyfish", "clownfish", "coraltrout", "dolphinfish",
                                              "lionfish", "moonwrasse", "seahorse", "stripedfish")]}
-RUNS = {"as shipped": {}, "L1": {"distance": "l1"}, "predicting epsilon": {"target": "eps"},
+RUNS = {"baseline": {}, "L1": {"distance": "l1"}, "predicting epsilon": {"target": "eps"},
         "predicting v": {"target": "v"}, "all noise alike": {"max_weight": 1.0},
         "learning rate a tenth": {"lr": 0.1}, "learning rate ten times": {"lr": 10.0}}
 

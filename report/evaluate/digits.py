@@ -111,11 +111,11 @@ def evaluate_course(judge, model, real, options):
 
 
 def evaluate_flow(judge, model, real, options):
-    """The course's network as DDPM and as a flow, same pictures seen: Fréchet distance without guidance, and accuracy
-    at guidance 5 with classes."""
+    """The course's networks on eps and as a flow: Fréchet distance without guidance, and accuracy at guidance 5 with
+    classes."""
     labels, rows = labels_like_the_data(options.sweep), {}
-    for name, method in (("digits_time", "ddpm"), ("flow_time", "ddim"), ("digits_class", "ddpm"),
-                         ("flow_class", "ddim")):
+    for name, method in (("digits_time", "ddpm"), ("digits_time", "ddim"), ("flow_time", "ddim"),
+                         ("digits_class", "ddpm"), ("digits_class", "ddim"), ("flow_class", "ddim")):
         net = nb.load_model(name)
         for steps in (10, 50):
             row = {"trained": nb.describe(net)}
@@ -127,7 +127,7 @@ def evaluate_flow(judge, model, real, options):
                     row["distance"] = frechet_distance(in_batches(judge.features, x), real)
                 else:
                     row["guided"] = accuracy(judge, x, labels)
-            rows[f"{name}, {'Euler' if method == 'ddim' else 'DDPM'}, {steps}"] = row
+            rows[f"{name}, {'Euler' if net.target == 'u' else method.upper()}, {steps}"] = row
     return {"samples": options.sweep, "rows": rows}
 
 
