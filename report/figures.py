@@ -84,11 +84,10 @@ def models():
     for name in MODELS:
         model = nb.shipped(name)
         info, s = model.info, model.info["settings"]
-        pictures = s.get("pictures", s.get("epoch_pictures", 0))  # of an epoch; older files call it so
         ABOUT[f"model {name}"] = {
             "said": nb.describe(model), "weights": nb.count_parameters(model), "steps": info["step"],
-            "planned": s["epochs"] * (pictures // s["batch_size"]), "batch": s["batch_size"], "lr": s["lr"],
-            "epochs": s["epochs"], "epoch_pictures": pictures, "D": info["config"].get("D"),
+            "planned": s["epochs"] * (s["pictures"] // s["batch_size"]), "batch": s["batch_size"], "lr": s["lr"],
+            "epochs": s["epochs"], "epoch_pictures": s["pictures"], "D": info["config"].get("D"),
             "first": info["losses"][:10].mean().item(), "last": info["losses"][-100:].mean().item(),
             "sha": fingerprint({}, model.state_dict())[:12]}
     for name, chosen, size in (("losses", list(MODELS), (17, 7.6, 3, 2)),
