@@ -455,6 +455,7 @@ def eight_numbers():
     floor = digits["judge"]["floor"][str(frechet["samples"])]
     skills = scenes["skills"]["rows"]
     fills = scenes["fills"]["bins"].values()
+
     def ahead(fill, other):
         return sum(b[fill]["perceptual"] < b[other]["perceptual"] for b in fills)
 
