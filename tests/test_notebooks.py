@@ -4,6 +4,7 @@ That they run is checked by .ci/run; what is said here of outputs holds once bot
 """
 
 import ast
+import builtins
 import json
 import re
 import subprocess
@@ -142,6 +143,21 @@ def test_the_notebook_keeps_its_limits_and_no_definition_uses_a_later_section(ma
     assert found["backwards"] == []
     assert {name: f"{found[name]}, at most {most}" for name, most in LIMITS.items() if found[name] > most} == {}
     assert not [cell.source[:90] for cell in code(main) if len(cell.source.splitlines()) > 40]
+
+
+def test_an_experiment_uses_only_definitions_and_names_of_its_own_section(main):
+    section, names, missing = None, {*vars(builtins), *vars(nb), "display"}, []
+    for cell in main.cells:
+        if cell.cell_type == "markdown" and (found := re.match(r"## (\d+) ", cell.source)):
+            section, names = found[1], {*vars(builtins), *vars(nb), "display"}
+        elif cell.cell_type == "code" and not cell.source.startswith("#| export"):
+            nodes = list(ast.walk(ast.parse(cell.source)))
+            names |= {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+            names |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+            names |= {(n.asname or n.name).split(".")[0] for n in nodes if isinstance(n, ast.alias)}
+            names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)}
+            missing += [f"{n.id}, section {section}" for n in nodes if isinstance(n, ast.Name) and n.id not in names]
+    assert missing == []
 
 
 # ----------------------------------------------------------------------------- definitions
