@@ -124,6 +124,17 @@ def test_the_sections_stand_in_their_order_and_every_link_leads_somewhere(notebo
             assert "://" in link or (link[1:] in anchors if link[0] == "#" else (ROOT / link).is_file()), link
 
 
+def test_the_viva_counts_its_questions_and_its_index_leads_to_them():
+    text = (ROOT / "report" / "viva.md").read_text(encoding="utf-8")
+    headings = re.findall(r"(?m)^### (\d+)\. (.+)$", text)
+    assert [int(number) for number, _ in headings] == list(range(1, len(headings) + 1))
+    assert f"\n{len(headings)} questions" in text
+    anchors = {f"{n}-" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for n, title in headings}
+    assert {anchor for _, anchor in re.findall(r"(?m)^\[(\d+)\]: #(.+)$", text)} == anchors
+    (index,) = re.findall(r"(?m)^\*\*By word.+$", text)
+    assert set(re.findall(r"\[(\d+)\]", index)) <= {n for n, _ in headings}
+
+
 def test_readme_from_python_runs_as_written_and_its_comments_are_true():
     (block,) = re.findall(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"))
     found = {}
