@@ -544,8 +544,11 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
     if path:
         canvas.save(path)
         return
-    named = captions or column_labels or [" ".join(label) for label in row_labels] or ["pictures"]
-    show_picture(canvas, title or ", ".join([*dict.fromkeys(map(str, named))][:8]))
+    named = {"": [title or ""], "rows: ": map(" ".join, row_labels), "columns: ": column_labels or (),
+             "above the pictures: ": captions or ()}
+    parts = [kind + ", ".join(filter(None, dict.fromkeys(str(label).replace("\n", " ") for label in labels)))
+             for kind, labels in named.items()]
+    show_picture(canvas, "; ".join(part for part in parts if part.split(":")[-1].strip()) or "pictures")
 
 
 def show_picture(picture, alt):
@@ -743,9 +746,9 @@ def _control(name, setting):
     """One widget of `slider_view`."""
     import ipywidgets
 
-    common = {"description": name, "continuous_update": False, "layout": {"width": "340px"}}
+    common = {"description": name, "layout": {"width": "340px"}}  # a slider tells every move, a line of text its end
     if isinstance(setting, str):
-        return ipywidgets.Text(value=setting, **common)
+        return ipywidgets.Text(value=setting, continuous_update=False, **common)
     value, *limits = setting
     if len(limits) == 1:
         return ipywidgets.Dropdown(value=value, options=limits[0], description=name, layout=common["layout"])
@@ -824,13 +827,20 @@ def sketch_pad(draw, fields, colours, controls, zoom=4):
 
     fields = [list(row) for row in fields]  # the caller's own stay as they are
     pen = ipywidgets.Dropdown(options=list(colours), description="pen")
+    width = ipywidgets.Dropdown(options=[1, 3, 5], description="fields wide")
     panel = {name: _control(name, setting) for name, setting in controls.items()}
     screen = _Screen(fields_to_picture(fields, colours), zoom)
-    go, buttons = ipywidgets.Button(description="paint"), []
+    go, buttons, columns = ipywidgets.Button(description="paint"), [], len(fields[0])
 
     def put(button, y, x, name):
         fields[y][x] = name
         button.style.button_color = "#{:02x}{:02x}{:02x}".format(*colours[name])
+
+    def stroke(y, x):
+        reach = width.value // 2
+        for i in range(max(0, y - reach), min(len(fields), y + reach + 1)):
+            for j in range(max(0, x - reach), min(columns, x + reach + 1)):
+                put(buttons[i * columns + j], i, j, pen.value)
 
     def frames():
         yield from draw(fields_to_picture(fields, colours), **{name: c.value for name, c in panel.items()})
@@ -839,11 +849,10 @@ def sketch_pad(draw, fields, colours, controls, zoom=4):
         for x, name in enumerate(row):
             button = ipywidgets.Button(layout=ipywidgets.Layout(width="16px", height="16px", padding="0", margin="0"))
             put(button, y, x, name)
-            button.on_click(lambda button, y=y, x=x: put(button, y, x, pen.value))
+            button.on_click(lambda _, y=y, x=x: stroke(y, x))
             buttons.append(button)
     go.on_click(lambda _: screen.show(frames()))
-    columns = len(fields[0])
     grid = ipywidgets.GridBox(buttons, layout={"grid_template_columns": f"repeat({columns}, 16px)", "flex": "none",
                                                "width": f"{16 * columns + 10}px"})
-    return ipywidgets.HBox([grid, ipywidgets.VBox([pen, *panel.values(), go, screen.note]), screen.canvas],
+    return ipywidgets.HBox([grid, ipywidgets.VBox([pen, width, *panel.values(), go, screen.note]), screen.canvas],
                            layout=WRAPPED)

@@ -47,9 +47,12 @@ WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time"
                   "upscaler")}
 DRAWINGS = ("models/scenes.py", "models/drawings.json.gz", "models/DRAWINGS.md")
 FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",), "C4": DRAWINGS}
-PAGE = {"Part A: tricks with a text-to-image model": ("10.1", "10.2", "11.", "9.6"),  # C4's page, by sections
+PAGE = {"Part A: the power of diffusion models": ("11.6", "10.1", "10.2", "11.1", "11.2", "11.3", "9.6", "11.4",
+                                                  "11.5"),
         "Part B: diffusion models from nothing": ("4.1", "5", "6.1", "6.2", "8.1", "8.2", "8.3", "8.7", "8.8"),
-        "Part C: what was learnt": ("14.2",)}
+        "Part C": ("14.2",)}  # C4's page, by sections, in the order of the course
+FOREIGN = (r"\bsections? \d+\b(?!\.)|\b(in|see) \d+\.\d\b|\((\d+\.\d|check \d)\b|\bC[0-4]\.[A-C]?\d"
+           r"|`?report/(evaluate/\w+\.py|viva\.md)")  # what refers to a place that only the whole notebook has
 UNPACK = '''# Helper module, drawings and weights travel in this notebook's metadata: this cell writes them beside it.
 import base64
 import importlib.util
@@ -111,11 +114,16 @@ def sections():
     return pairs
 
 
-def plain(text, code=False):
-    """Text or code without the numbers of sections and demands, which mean something in the whole notebook only."""
+def plain(text, code=False, course="C4"):
+    """Text or code without the numbers of sections and demands and the names of files, which mean something in the
+    whole notebook only; for another course than C4 without what is said in brackets of C4's text."""
     if code:
-        return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d", "", text)
-    one = r"(in |see )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|\d+(\.\d)?( to \d+\.\d)?)"
+        return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d| \((6\.4|8\.8)\)", "", text)
+    if course != "C4":
+        text = re.sub(r"(?s)\n*\((The course's|Part A of the course|Then \*\*every digit).*?\.\)\n?", "\n", text)
+    text = re.sub(r"(?s) ?\((Files for every epoch|Questions that an examiner).*?\.\)", "", text)
+    one = (r"(in |see |shares: )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|check \d|`report/\S+`"
+           r"|\d+(\.\d)?( to \d+\.\d)?)")
     return re.sub(rf" ?\({one}(, {one})*\)", "", re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text))
 
 
@@ -132,7 +140,7 @@ def statements():
         if cell.cell_type == "markdown" and titles:
             title, text = titles[-1]
             heading = title + re.sub(r"(?<=[^|$\n])\n(?=[^|$\n])", " ", text) * title.startswith(EXPLAINED)
-            heading = plain(heading.split(" ", 1)[1]).strip()
+            heading = plain(heading.split(" ", 1)[1], course="C1").strip()
         elif cell.source.startswith("#| export\n"):
             parts.append((heading, plain(cell.source, code=True)))
     for heading, source in parts:
@@ -204,31 +212,52 @@ def animal_code():
     return "\n\n\n".join(parts).replace('ROOT / "models"', 'ROOT / "saved_models"') + "\n"
 
 
-def sample_notebook(module):
-    """C1's test_single_sample.ipynb, which draws animals by the file module.py beside it."""
-    cells = [nbformat.v4.new_markdown_cell("# One animal from noise\n\nLoads `saved_models/animals.safetensors` and "
-                                           "draws from noise. Change the class or the seed and run again."),
+def sample_notebook(module, files):
+    """C1's test_single_sample.ipynb, run: animals from noise, by the file module.py beside it, one of `files`."""
+    cells = [nbformat.v4.new_markdown_cell("# One animal from noise\n\nLoads `saved_models/animals.safetensors`, makes "
+                                           "noise, and passes it to the function that draws. Change the class or the "
+                                           "seed and run again."),
              nbformat.v4.new_code_cell(f'''import importlib
 import sys
+
+import torch
 
 sys.path.insert(0, ".")
 code = importlib.import_module("{module}")  # an import statement takes no name that begins with a digit
 model = code.load_model("animals", "cpu")
+names = model.info["names"]
 kind, seed = 0, 0
-code.show_images(code.generate_animals([kind], seed=seed, model=model), zoom=4)
-code.show_images(code.generate_animals(range(5), seed=seed, model=model), 5, column_labels=model.info["names"])''')]
+noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+picture = code.generate_animals([kind], x_T=noise, model=model)
+code.show_images(torch.cat([code.to_image_range(noise), picture]), 2, zoom=4,
+                 column_labels=["the noise", names[kind]])'''),
+             nbformat.v4.new_markdown_cell("**The way**: the noisy picture after a step, and below it the estimate of "
+                                           "the clean picture from which the step was made."),
+             nbformat.v4.new_code_cell('''denoise = model.guided(code.Condition(label=torch.tensor([kind])), 4)
+steps = code.time_steps(model.schedule.T, 50)
+with torch.no_grad():
+    way = list(code.generate(denoise, noise, model.schedule, steps, "2m", noise=code.Noise(seed, 1)))[::7]
+code.show_images(code.to_image_range(torch.cat([x for _, x, _ in way] + [x_0 for *_, x_0 in way])), len(way),
+                 column_labels=[f"t = {s}" for s, *_ in way], row_labels=["noisy", "estimate"])'''),
+             nbformat.v4.new_markdown_cell("**Each class**, the first two samples."),
+             nbformat.v4.new_code_cell('''labels = [0, 1, 2, 3, 4] * 2
+code.show_images(code.generate_animals(labels, model=model), 5, column_labels=names)''')]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    run(notebook, files)
     return nbformat.writes(notebook)
 
 
 def animal_readme(name, number, file):
     """C1's Readme.txt: how to run the code, and every argument of the command line."""
     script = content("report/train_animals.py").decode()
+    imported = set(re.findall(r"(?m)^(?:from|import) (\w+)", animal_code()))
+    needed = [line for line in content("requirements.txt").decode().split()
+              if re.split("[<>=]", line)[0].replace("-", "_") in {*imported, "jupyterlab"}] + ["Pillow"]
     options = re.findall(r'add_argument\("(--[a-z-]+)".*?help="([^"]+)"', script, re.S)
     return f"""Diffusion model on animal pictures: {name}, {number}
 
-Install:          pip install {" ".join(f'"{p}"' for p in content("requirements.txt").decode().split())}
+Install:          pip install {" ".join(f'"{p}"' for p in needed)}
 Show a sample:    open test_single_sample.ipynb in Jupyter and run all cells.
 Train:            python {file} --data PATH_OF_THE_DATA_SET --output my_run
                   The data set is not included. PATH_OF_THE_DATA_SET is a folder that holds a folder of pictures for
@@ -246,7 +275,7 @@ def part(course, name, number):
     for _, cell in sections():
         if course in cell.metadata.get("tags", ()):
             new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
-            cells.append(new(plain(cell.source, cell.cell_type == "code")))
+            cells.append(new(plain(cell.source, cell.cell_type == "code", course)))
     code = [cell for cell in cells if cell.cell_type == "code"]
     used = {node.id for cell in code for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
     for cell in code:
@@ -329,24 +358,38 @@ def subsections():
     return found
 
 
+def gif_title(gif):
+    """The caption of a GIF by its name, such as gifs/digits_time_epoch05.gif."""
+    kind, epoch = re.fullmatch(r".*digits_(\w+)_epoch(\d+)\.gif", gif).groups()
+    return f"{'Time' if kind == 'time' else 'Class'}-conditioned digits form from noise, after epoch {int(epoch)}"
+
+
 def web_page(name, gifs):
     """C4's page as HTML, in three parts with contents: text and outputs, a caption under every picture; gifs: names of
-    the GIFs of the digits' earlier epochs."""
-    found, cells, contents = subsections(), [], []
+    the GIFs of the digits by network and epoch."""
+    found, cells, contents = subsections(), [], ""
+
+    def link(title):
+        return f'<li><a href="#{html.escape(title.replace(" ", "-"))}">{html.escape(title)}</a>'
+
     for title, wanted in PAGE.items():
         cells.append(nbformat.v4.new_markdown_cell(f"# {title}"))
-        contents.append(title)
-        for number in (n for want in wanted for n in found if n == want or want.endswith(".") and n.startswith(want)):
+        inner = ""
+        for number in wanted:
             cells += found[number]
-            if number == "8.7":  # where the notebook itself shows the last ones
-                shown = "\n".join(f'<img alt="{Path(gif).stem.replace("_", " ")}" src="{gif}">' for gif in gifs)
-                cells.append(nbformat.v4.new_markdown_cell(shown))
-            contents += re.findall(r"(?m)^##+ (.+)", found[number][0].source)
+            if number == "8.7":  # the notebook itself shows the last ones only
+                shown = "\n".join(f'<img alt="{gif_title(gif)}" src="{gif}">' for gif in gifs)
+                cells[-1] = nbformat.v4.new_markdown_cell(shown)
+            headings = re.findall(r"(?m)^##+ (.+)", found[number][0].source)
+            inner += "".join(link(heading) + "</li>" for heading in headings)
+        contents += f"{link(title)}<ul>{inner}</ul></li>"
     for cell in cells:
         if cell.cell_type == "markdown":
             cell.source = with_formulas(cell.source)
-    links = "".join(f'<li><a href="#{html.escape(c.replace(" ", "-"))}">{html.escape(c)}</a></li>' for c in contents)
-    top = f"# Fun with diffusion models\n\n{html.escape(name)}\n\n<ul>{links}</ul>"
+        else:  # a finished progress bar tells nothing
+            cell.outputs = [o for o in cell.outputs if not re.search(r"\d%\|", o.get("data", {}).get("text/plain", ""))]
+    top = (f"# Fun with diffusion models\n\n{html.escape(name)}\n\nThe random seed is 0 in all that follows, and "
+           f"samples are the first ones, unless the text says otherwise.\n\n<ul>{contents}</ul>")
     page = pages(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(top), *cells]))
     page = re.sub(r"(?s)<script.*?</script>", "", page)  # no network is needed to read it
     page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>', r"<figure>\g<0><figcaption>\1</figcaption></figure>", page)
@@ -367,11 +410,12 @@ def package(course, name, number, assignment="05", report=None):
         root, code = f"{first}_{number}_{assignment}", f"{number}_{assignment}_allCode"
         starter = (f'"""The command line: python {number}_{assignment}.py --help."""\n\nimport importlib\n\n'
                    f'if __name__ == "__main__":\n    importlib.import_module("{code}").main()\n')
-        files = {f"{number}_{assignment}.py": starter, f"{code}.py": animal_code(), SAMPLE: sample_notebook(code),
+        files = {f"{number}_{assignment}.py": starter, f"{code}.py": animal_code(),
                  "Readme.txt": animal_readme(name, number, f"{number}_{assignment}.py")}
         files = {inside: text.encode() for inside, text in files.items()}
         files |= {"Report.pdf": report, **{f"saved_models/{of}": content(f"models/{of}")
                                            for of in ("animals.safetensors", "animals.json.gz")}}
+        files[SAMPLE] = sample_notebook(code, files).encode()
     else:
         root, files = f"{first}_{number}_{course}", own(course, name, number)
         more = {"C2": "Answers.html holds the written answers.", "C3": "Report.pdf is the report.",
@@ -381,8 +425,8 @@ def package(course, name, number, assignment="05", report=None):
                                f"environment the same cells train them anew. {more}\n").encode()
         if course == "C4":
             gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*epoch*.gif"))}
-            earlier = [gif for gif in gifs if not gif.endswith("epoch20.gif")]
-            files |= {"index.html": web_page(name, earlier).encode(), **gifs}
+            order = sorted(gifs, key=lambda gif: ("time" not in gif, gif))
+            files |= {"index.html": web_page(name, order).encode(), **gifs}
         if course == "C3":
             files["Report.pdf"] = report
     return f"{root}.zip", {f"{root}/{inside}": data for inside, data in files.items()}
@@ -392,10 +436,12 @@ def check(course, files):
     """The rules of a course: list of (sentence, kept or not); files as of `package`."""
     names = {name.split("/", 1)[-1] for name in files}
     notebooks = [data for name, data in files.items() if name.endswith(".ipynb") and SAMPLE not in name]
-    cells = [c for data in notebooks for c in nbformat.reads(data.decode(), 4).cells if c.cell_type == "code"]
+    cells = [c for data in notebooks for c in nbformat.reads(data.decode(), 4).cells]
+    texts, cells = ([c for c in cells if c.cell_type == kind] for kind in ("markdown", "code"))
     rules = [("less than 100 MB", sum(map(len, files.values())) < 100e6),
-             ("no data set in it", not any(re.search(r"-ubyte|(?<!s\.json)\.(gz|zip|npz|jpe?g|ttf)$", name, re.I)
-                                         for name in files))]
+             ("no data set in it, but for the file of drawings", not any(
+                 re.search(r"-ubyte|(?<!s\.json)\.(gz|zip|npz|jpe?g|ttf)$", name, re.I) for name in files)),
+             ("no reference to what is not in it", not any(re.search(FOREIGN, c.source) for c in texts))]
     if course != "C1":
         rules.append(("the notebook was run from top to bottom, without errors", bool(cells) and all(
             c.execution_count == i and not any(o.output_type == "error" for o in c.outputs)
@@ -437,6 +483,8 @@ def hand_in(course, name, number, folder, assignment="05", report=None):
     print(f"{course}: {path.name}, {len(files)} files, {path.stat().st_size / 1e6:.1f} MB")
     for sentence, kept in check(course, files):
         print(f"  [{'x' if kept else ' '}] {sentence}")
+    if course in ("C1", "C3") and not report:
+        print("  Report.pdf has no name in it; with one: report/build_report.py --author, then --report here")
     return path
 
 

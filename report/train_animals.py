@@ -51,7 +51,7 @@ def arguments(words=None):
     parser.add_argument("--steps", type=whole(1), default=6000, help="training steps (default 6000)")
     parser.add_argument("--lr", type=rate, default=1e-3, help="learning rate (default 0.001)")
     parser.add_argument("--batch", type=whole(1), default=16, help="batch size (default 16)")
-    parser.add_argument("--loss", choices=("l1", "l2"), default="l2", help="(default l2)")
+    parser.add_argument("--loss", choices=("l1", "l2"), default="l2", help="of the error: l1 or l2 (default l2)")
     parser.add_argument("--output", default="my_run", help="folder for weights and samples (default my_run)")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
@@ -107,7 +107,7 @@ def main(words=None):
         raise SystemExit(f"error: {error} (--fresh begins anew)") from None
     weights = str(folder / "animals.safetensors")
     print(f"in {folder}: animals.safetensors, samples.png (four of each class), loss.png, forward.png (noised)\n"
-          f"to draw more: nb.generate_animals([0], model=nb.load_model({weights!r}))")
+          f"to draw more, in Python: generate_animals([0], model=load_model({weights!r})), where 0 is {data.names[0]}")
     return model
 
 

@@ -190,7 +190,7 @@ def test_the_sketch_pad_paints_and_tells_errors():
 
     colours = {"white": (255, 255, 255), "red": (255, 0, 0)}
     grid, panel, canvas = helpers.sketch_pad(draw, fields, colours, {"prompt": "a cat"}).children
-    (pen, prompt, go, note), before = panel.children, canvas.value
+    (pen, width, prompt, go, note), before = panel.children, canvas.value
     pen.value = "red"
     grid.children[5].click()  # row 1, column 1
     go.click()
@@ -199,6 +199,11 @@ def test_the_sketch_pad_paints_and_tells_errors():
     assert seen[0][0][0, :, 5, 5].min() == 1
     assert canvas.value != before
     assert fields[1][1] == "white"
+    width.value = 3
+    grid.children[0].click()  # at the corner: rows and columns 0 and 1, and no more
+    go.click()
+    assert seen[-1][0][0, 1].eq(0).sum() == 4 * 16**2
+    assert seen[-1][0][0, 1, :32, :32].eq(0).all()
     prompt.value = "bad"
     go.click()
     assert "no such prompt" in note.value
