@@ -334,8 +334,10 @@ def own(course, name, number):
 
 def pages(notebook):
     """A notebook's text and outputs as HTML, without its code."""
-    return HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
+    page = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
                         template_name="classic").from_notebook_node(notebook)[0]
+    look = "<style>div pre{word-break:normal;white-space:pre-wrap} .rendered_html td,.rendered_html th{text-align:left}"
+    return page.replace("</head>", f"{look}</style></head>")
 
 
 def with_formulas(text):
