@@ -327,16 +327,18 @@ def own(course, name, number):
     if course == "C2":
         del files["report/evaluate/judges.py"]
         first = next(i for i, cell in enumerate(notebook.cells) if "The written answers" in cell.source)
-        sheet = nbformat.v4.new_notebook(cells=[notebook.cells[0], *notebook.cells[first:]])
-        files["Answers.html"] = pages(sheet).encode()
+        files["Answers.html"] = pages([notebook.cells[0], *notebook.cells[first:]], f"Answers: {name}").encode()
     return files
 
 
-def pages(notebook):
-    """A notebook's text and outputs as HTML, without its code."""
+def pages(cells, title):
+    """Text and outputs of cells as HTML, without their code, that shows its formulas without a network."""
+    cells = [nbformat.v4.new_markdown_cell(with_formulas(c.source)) if c.cell_type == "markdown" else c for c in cells]
     page = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
-                        template_name="classic").from_notebook_node(notebook)[0]
+                        template_name="classic").from_notebook_node(nbformat.v4.new_notebook(cells=cells))[0]
+    page = re.sub(r"(?s)<script.*?</script>", "", page)
     look = "<style>div pre{word-break:normal;white-space:pre-wrap} .rendered_html td,.rendered_html th{text-align:left}"
+    page = page.replace("<title>Notebook</title>", f"<title>{html.escape(title)}</title>")
     return page.replace("</head>", f"{look}</style></head>")
 
 
@@ -386,16 +388,12 @@ def web_page(name, gifs):
             inner += "".join(link(heading) + "</li>" for heading in headings)
         contents += f"{link(title)}<ul>{inner}</ul></li>"
     for cell in cells:
-        if cell.cell_type == "markdown":
-            cell.source = with_formulas(cell.source)
-        else:  # a finished progress bar tells nothing
+        if cell.cell_type == "code":  # a finished progress bar tells nothing
             cell.outputs = [o for o in cell.outputs if not re.search(r"\d%\|", o.get("data", {}).get("text/plain", ""))]
     top = (f"# Fun with diffusion models\n\n{html.escape(name)}\n\nThe random seed is 0 in all that follows, and "
            f"samples are the first ones, unless the text says otherwise.\n\n<ul>{contents}</ul>")
-    page = pages(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(top), *cells]))
-    page = re.sub(r"(?s)<script.*?</script>", "", page)  # no network is needed to read it
+    page = pages([nbformat.v4.new_markdown_cell(top), *cells], f"Fun with diffusion models: {name}")
     page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>', r"<figure>\g<0><figcaption>\1</figcaption></figure>", page)
-    page = page.replace("<title>Notebook</title>", f"<title>Fun with diffusion models: {html.escape(name)}</title>")
     return page.replace("</body>", f"<p>{html.escape(CREDIT)}</p></body>")
 
 
@@ -420,11 +418,12 @@ def package(course, name, number, assignment="05", report=None):
         files[SAMPLE] = sample_notebook(code, files).encode()
     else:
         root, files = f"{first}_{number}_{course}", own(course, name, number)
-        more = {"C2": "Answers.html holds the written answers.", "C3": "Report.pdf is the report.",
-                "C4": "index.html is the page."}[course]
+        more = {"C2": "Answers.html holds the written answers.", "C4": "index.html is the page.",
+                "C3": "Report.pdf is the report; report/evaluate/judges.py trains and loads the digits' judge."}[course]
         files["README.txt"] = (f"{TITLES[course]}: {name}, {number}\n\nRun it: pip install -r requirements.txt, then "
                                f"jupyter lab {NOTEBOOK}. The weights are in models/; with DIFFUSION_TRAIN=1 in the "
-                               f"environment the same cells train them anew. {more}\n").encode()
+                               f"environment the same cells train the networks anew, from nothing. helpers.py holds plots, "
+                               f"files and the checks of what a user passes. {more}\n").encode()
         if course == "C4":
             gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*epoch*.gif"))}
             order = sorted(gifs, key=lambda gif: ("time" not in gif, gif))

@@ -154,6 +154,9 @@ def test_the_page_has_captions_formulas_and_contents_no_code_and_the_short_repor
     assert "def forward" not in page
     assert "Zoë &lt;Ann&gt;" in page
     assert "<Ann>" not in page
+    answers = packages["C2"][1]["Zoe_21L-1234_C2/Answers.html"].decode()
+    assert "<title>Answers: Zoë" in answers
+    assert not re.search(r"\$[^{]|<script", answers)
     pdf = packages["C3"][1]["Zoe_21L-1234_C3/Report.pdf"]  # its pages are objects, packed ones too (C3.3)
     objects = [zlib.decompress(packed) for packed in re.findall(rb"/ObjStm.*?stream\r?\n(.*?)endstream", pdf, re.S)]
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", b"".join([pdf, *objects]))) <= 2
