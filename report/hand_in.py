@@ -422,8 +422,8 @@ def package(course, name, number, assignment="05", report=None):
                 "C3": "Report.pdf is the report; report/evaluate/judges.py trains and loads the digits' judge."}[course]
         files["README.txt"] = (f"{TITLES[course]}: {name}, {number}\n\nRun it: pip install -r requirements.txt, then "
                                f"jupyter lab {NOTEBOOK}. The weights are in models/; with DIFFUSION_TRAIN=1 in the "
-                               f"environment the same cells train the networks anew, from nothing. helpers.py holds plots, "
-                               f"files and the checks of what a user passes. {more}\n").encode()
+                               f"environment the same cells train the networks anew, from nothing. helpers.py holds "
+                               f"plots, files and checks of what a user passes. {more}\n").encode()
         if course == "C4":
             gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*epoch*.gif"))}
             order = sorted(gifs, key=lambda gif: ("time" not in gif, gif))
