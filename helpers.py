@@ -544,11 +544,12 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
     if path:
         canvas.save(path)
         return
-    named = {"": [title or ""], "rows: ": map(" ".join, row_labels), "columns: ": column_labels or (),
-             "above the pictures: ": captions or ()}
-    parts = [kind + ", ".join(filter(None, dict.fromkeys(str(label).replace("\n", " ") for label in labels)))
-             for kind, labels in named.items()]
-    show_picture(canvas, "; ".join(part for part in parts if part.split(":")[-1].strip()) or "pictures")
+    parts = [title] if title else []
+    for kind, labels in (("rows", map(" ".join, row_labels)), ("columns", column_labels or ()),
+                         ("above the pictures", captions or ())):
+        if told := [*dict.fromkeys(str(label).replace("\n", " ") for label in labels if str(label))]:
+            parts.append(f"{kind}: {', '.join(told)}")
+    show_picture(canvas, "; ".join(parts) or "pictures")
 
 
 def show_picture(picture, alt):

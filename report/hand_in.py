@@ -116,12 +116,10 @@ def sections():
 
 def plain(text, code=False, course="C4"):
     """Text or code without the numbers of sections and demands and the names of files, which mean something in the
-    whole notebook only; for another course than C4 without what is said in brackets of C4's text."""
+    whole notebook only, and without what it marks as said to other courses: <!-- only C3 C4 -->…<!-- /only -->."""
     if code:
         return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d| \((6\.4|8\.8)\)", "", text)
-    if course != "C4":
-        text = re.sub(r"(?s)\n*\((The course's|Part A of the course|Then \*\*every digit).*?\.\)\n?", "\n", text)
-    text = re.sub(r"(?s) ?\((Files for every epoch|Questions that an examiner).*?\.\)", "", text)
+    text = re.sub(r"(?s)<!-- only ([\w ]+) -->(.*?)<!-- /only -->", lambda m: m[2] * (course in m[1].split()), text)
     one = (r"(in |see |shares: )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|check \d|`report/\S+`"
            r"|\d+(\.\d)?( to \d+\.\d)?)")
     return re.sub(rf" ?\({one}(, {one})*\)", "", re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text))
@@ -381,9 +379,11 @@ def web_page(name, gifs):
         inner = ""
         for number in wanted:
             cells += found[number]
-            if number == "8.7":  # the notebook itself shows the last ones only
+            if number == "8.7":  # of the course's networks the notebook itself shows the last epochs only
+                ours = next(cell for cell in found[number] if cell.cell_type == "code")
+                ours.outputs = ours.outputs[-1:]
                 shown = "\n".join(f'<img alt="{gif_title(gif)}" src="{gif}">' for gif in gifs)
-                cells[-1] = nbformat.v4.new_markdown_cell(shown)
+                cells.insert(cells.index(ours), nbformat.v4.new_markdown_cell(shown))
             headings = re.findall(r"(?m)^##+ (.+)", found[number][0].source)
             inner += "".join(link(heading) + "</li>" for heading in headings)
         contents += f"{link(title)}<ul>{inner}</ul></li>"
@@ -485,7 +485,7 @@ def hand_in(course, name, number, folder, assignment="05", report=None):
     for sentence, kept in check(course, files):
         print(f"  [{'x' if kept else ' '}] {sentence}")
     if course in ("C1", "C3") and not report:
-        print("  Report.pdf has no name in it; with one: report/build_report.py --author, then --report here")
+        print("  Report.pdf has no name in it; the README tells how to build one that has")
     return path
 
 

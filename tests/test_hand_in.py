@@ -134,13 +134,25 @@ def test_a_notebook_that_was_not_run_is_noticed():
         assert dict(hand_in.check("C0", {"a.ipynb": nbformat.writes(notebook).encode()}))[RAN] is good
 
 
+def test_a_package_is_told_what_is_its_own_and_a_reference_to_another_place_is_noticed():
+    text = "a <!-- only C3 C4 -->b <!-- /only -->c (8.1, check 2) d (`report/evaluate/digits.py`)"
+    assert [hand_in.plain(text, course=course) for course in ("C2", "C3")] == ["a c d", "a b c d"]
+    rule = "no reference to what is not in it"
+    for kept, words in ((True, "Ho et al., section 3.2"), (False, "as section 9 says"), (False, "seen in 9.6"),
+                        (False, "the shares (10.5 has them)"), (False, "[C2.3]"), (False, "`report/viva.md`")):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words)])
+        assert dict(hand_in.check("C0", {"a.ipynb": nbformat.writes(notebook).encode()}))[rule] is kept, words
+
+
 def test_the_page_has_captions_formulas_and_contents_no_code_and_the_short_report_has_two_pages(packages):
     files = packages["C4"][1]
     page = files["Zoe_21L-1234_C4/index.html"].decode()
     gifs = {name.partition("/")[2] for name in files if name.endswith(".gif")}
     assert len(gifs) == 10
-    assert [g for g in sorted(gifs, reverse=True) if "_time" in g][::-1] == re.findall(r'src="(gifs/[^"]+)"', page)[:5]
-    assert gifs == set(re.findall(r'src="(gifs/[^"]+)"', page))
+    shown = re.findall(r'src="(gifs/[^"]+)"', page)
+    assert shown == sorted(shown, key=lambda gif: ("time" not in gif, gif)), "by network, then by epoch"
+    assert gifs == set(shown)
+    assert page.count("image/gif;base64") == 1  # of our own network
     assert "seed is 0" in page
     assert not re.search(r"\d%\||it/s", page), "progress bars"
     assert page.count("<figcaption>") == page.count("<img") > 40
