@@ -29,7 +29,8 @@ plt.rcParams.update({"font.family": "serif", "font.size": 8, "axes.titlesize": 8
                      "lines.linewidth": 1.4, "lines.markersize": 3.5, "axes.spines.top": False,
                      "legend.frameon": False, "legend.fontsize": 7})
 MODELS = {"animals": "animals ($x_0$)", "digits_denoiser": "one-step denoiser ($x$)", "digits_time": "time (ε)",
-          "digits_class": "time and class (ε)", "digits": "our digit model ($v$)", "painter": "painter ($x_0$)"}
+          "digits_class": "time and class, the baseline (ε)", "digits": "our digit model ($v$)",
+          "painter": "painter ($x_0$)"}
 ABOUT = {}  # what figures.json is to say
 
 
@@ -175,6 +176,8 @@ def course():
 def digits():
     """Our digit model: with and without a class, under growing guidance, the way back, and curves of results.json."""
     grid("digits_plain", nb.generate_digits([0] * 20, guidance=0), 10)
+    some = torch.randint(10, (20,), generator=torch.Generator().manual_seed(0))
+    grid("digits_random", nb.generate_digits(some, guidance=1), 10)
     asked = nb.generate_digits(torch.arange(40) % 10, guidance=2)
     grid("digits", asked, 10, top=[str(i) for i in range(10)], read=read_as_asked(asked))
     sweep = (0, 1, 2, 5, 10)

@@ -42,6 +42,15 @@ NOTEBOOK, SAMPLE = "diffusion_assignment.ipynb", "test_single_sample.ipynb"
 EXPLAINED = ("5 ", "6.1", "6.2", "8.4", "12 ", "12.")  # the sections whose text goes along with C1's code
 TITLES = {"C0": "Text-to-image and inpainting", "C2": "A text-conditioned U-Net on handwritten digits",
           "C3": "A DDPM on MNIST, plain and conditional", "C4": "Fun with diffusion models"}
+ABOUT = {
+    "C0": "One network, trained from random weights on drawn scenes, answers both tasks: it fills holes in pictures, "
+          "and it paints what a sentence says. First come data, masks and the diffusion process, then the network and "
+          "its training, then inpainting, then text-to-image, and last what a judge sees in the pictures.",
+    "C2": "First the digits and the forward process, then the reverse process and its samplers, the training loop, the "
+          "U-Net, the text encoder and what both learned, and last the written answers.",
+    "C3": "First the digits, the forward process and the reverse process, then the training loop, a small U-Net as the "
+          "baseline, our own U-Net that is told a digit in words, and last how good the digits are.",
+    "C4": "The cells behind the page index.html, in the order in which they need each other."}
 WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time", "digits_class", "digit_classifier"),
            "C4": ("digits", "digits_denoiser", "digits_time", "digits_class", "flow_time", "flow_class", "painter",
                   "upscaler")}
@@ -119,7 +128,10 @@ def plain(text, code=False, course="C4"):
     whole notebook only, and without what it marks as said to other courses: <!-- only C3 C4 -->…<!-- /only -->."""
     if code:
         return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d| \((6\.4|8\.8)\)", "", text)
+    if course == "C3":  # whose text gives a network of its own, and does not draw this one
+        text = re.sub(r"([Tt])he course's( own)? (U-Net|network)", r"\1he plain \3", text)
     text = re.sub(r"(?s)<!-- only ([\w ]+) -->(.*?)<!-- /only -->", lambda m: m[2] * (course in m[1].split()), text)
+    text = re.sub(r" (Seconds|Half a minute|A minute( or two)?)\.(?=\n|$)", "", text)  # of the whole notebook
     one = (r"(in |see |shares: )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|check \d|`report/\S+`"
            r"|\d+(\.\d)?( to \d+\.\d)?)")
     return re.sub(rf" ?\({one}(, {one})*\)", "", re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text))
@@ -169,16 +181,22 @@ def kept_with(node):
     return {"nothing needs it"}
 
 
+def needed_by(roots, nodes):
+    """The names `roots`, and all names that the statements `nodes` which belong to them need in turn."""
+    needed, before = set(roots), None
+    while needed != before:
+        before = set(needed)
+        for node in nodes:
+            if kept_with(node) <= needed:
+                needed |= names_in(node)
+    return needed
+
+
 def reachable(roots):
     """The statements that the names `roots` need, in their order, with the imports that they need: (imports, [(heading,
     source)])."""
     found = list(statements())
-    needed, before = set(roots), None
-    while needed != before:
-        before = set(needed)
-        for _, _, node in found:
-            if kept_with(node) <= needed:
-                needed |= names_in(node)
+    needed = needed_by(roots, [node for _, _, node in found])
     kept = [(heading, source) for heading, source, node in found if kept_with(node) <= needed]
     imports = {}  # module: names; of "import x as y" no names
     for _, _, node in found:
@@ -259,7 +277,10 @@ Install:          pip install {" ".join(f'"{p}"' for p in needed)}
 Show a sample:    open test_single_sample.ipynb in Jupyter and run all cells.
 Train:            python {file} --data PATH_OF_THE_DATA_SET --output my_run
                   The data set is not included. PATH_OF_THE_DATA_SET is a folder that holds a folder of pictures for
-                  each class. Weights and samples.png go to my_run; the same command goes on where it was stopped.
+                  each class. Weights, samples.png, loss.png and forward.png (the noised pictures) go to my_run; the
+                  same command goes on where it was stopped.
+
+The course's text calls the zip file _04 in one place and the folder in it _05 in another; here all are {file[-5:-3]}.
 
 Arguments:
 """ + "\n".join(f"  {option:14s}{words}" for option, words in options) + f"\n\n{CREDIT}"
@@ -267,13 +288,14 @@ Arguments:
 
 def part(course, name, number):
     """The cells that carry a course's tag, as a notebook of their own, not run."""
-    cells = [nbformat.v4.new_markdown_cell(f"# {TITLES[course]}\n\n{name}, {number}")]
+    cells = [nbformat.v4.new_markdown_cell(f"# {TITLES[course]}\n\n{name}, {number}\n\n{ABOUT[course]}")]
     if course == "C0":
         cells.append(nbformat.v4.new_code_cell(UNPACK))
     for _, cell in sections():
         if course in cell.metadata.get("tags", ()):
             new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
             cells.append(new(plain(cell.source, cell.cell_type == "code", course)))
+    cells = without_unused(cells, FILES[course])
     code = [cell for cell in cells if cell.cell_type == "code"]
     used = {node.id for cell in code for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
     for cell in code:
@@ -281,6 +303,34 @@ def part(course, name, number):
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return notebook
+
+
+def without_unused(cells, files):
+    """Cells without the definitions that no experiment among them needs, no network and no module among `files`."""
+    parsed = {i: ast.parse(cell.source) for i, cell in enumerate(cells) if cell.cell_type == "code"}
+    exported = [i for i in parsed if cells[i].source.startswith("#| export\n")]
+    nodes = [node for i in exported for node in parsed[i].body]
+    roots = {n.id for i in parsed if i not in exported for n in ast.walk(parsed[i]) if isinstance(n, ast.Name)}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):  # NETWORKS["UNet"] = UNet
+            roots |= names_in(node)
+    for name in ("helpers.py", *files):
+        if name.endswith(".py"):
+            roots |= {n.attr for n in ast.walk(ast.parse(content(name))) if isinstance(n, ast.Attribute)}
+    needed = needed_by(roots, nodes)
+    kept = []
+    for i, cell in enumerate(cells):
+        if i in exported:
+            lines = cell.source.splitlines()
+            rest = [n for n in parsed[i].body if kept_with(n) <= {*needed, "nothing needs it"}]
+            for node in reversed([n for n in parsed[i].body if n not in rest]):
+                first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+                del lines[first - 1 : node.end_lineno]
+            cell.source = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip("\n")
+            if not rest:
+                continue
+        kept.append(cell)
+    return kept
 
 
 def with_imports(source, used):
@@ -378,6 +428,8 @@ def web_page(name, gifs):
         cells.append(nbformat.v4.new_markdown_cell(f"# {title}"))
         inner = ""
         for number in wanted:
+            for cell in found[number]:
+                cell.source = re.sub(r"^## ", "### ", cell.source)
             cells += found[number]
             if number == "8.7":  # of the course's networks the notebook itself shows the last epochs only
                 ours = next(cell for cell in found[number] if cell.cell_type == "code")
@@ -391,7 +443,11 @@ def web_page(name, gifs):
         if cell.cell_type == "code":  # a finished progress bar tells nothing
             cell.outputs = [o for o in cell.outputs if not re.search(r"\d%\|", o.get("data", {}).get("text/plain", ""))]
     top = (f"# Fun with diffusion models\n\n{html.escape(name)}\n\nThe random seed is 0 in all that follows, and "
-           f"samples are the first ones, unless the text says otherwise.\n\n<ul>{contents}</ul>")
+           f"samples are the first ones, unless the text says otherwise. All networks were trained here, from scratch. "
+           f"The painter, a text-to-image network for drawings of 64 x 64 pixels, and its second stage stand for the "
+           f"pre-trained model of part A. A judge is a classifier or detector that was trained apart, on real "
+           f"pictures. 2M is the solver DPM-Solver++ (2M), the default of text-to-image; all else defaults to DDPM.\n\n"
+           f"<ul>{contents}</ul>")
     page = pages([nbformat.v4.new_markdown_cell(top), *cells], f"Fun with diffusion models: {name}")
     page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>', r"<figure>\g<0><figcaption>\1</figcaption></figure>", page)
     return page.replace("</body>", f"<p>{html.escape(CREDIT)}</p></body>")
@@ -422,7 +478,7 @@ def package(course, name, number, assignment="05", report=None):
                 "C3": "Report.pdf is the report; report/evaluate/judges.py trains and loads the digits' judge."}[course]
         files["README.txt"] = (f"{TITLES[course]}: {name}, {number}\n\nRun it: pip install -r requirements.txt, then "
                                f"jupyter lab {NOTEBOOK}. The weights are in models/; with DIFFUSION_TRAIN=1 in the "
-                               f"environment the same cells train the networks anew, from nothing. helpers.py holds "
+                               f"environment the same cells train the networks from scratch. helpers.py holds "
                                f"plots, files and checks of what a user passes. {more}\n").encode()
         if course == "C4":
             gifs = {f"gifs/{p.name}": p.read_bytes() for p in sorted((ROOT / "report" / "gifs").glob("*epoch*.gif"))}

@@ -53,7 +53,7 @@ def arguments(words=None):
     parser.add_argument("--batch", type=whole(1), default=16, help="batch size (default 16)")
     parser.add_argument("--loss", choices=("l1", "l2"), default="l2", help="of the error: l1 or l2 (default l2)")
     parser.add_argument("--output", default="my_run", help="folder for weights and samples (default my_run)")
-    parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
+    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the fastest there is)")
     options = parser.parse_args(words)
     if bool(options.data) == options.drawn:
@@ -104,7 +104,7 @@ def main(words=None):
     except OSError as error:  # a full disk, a folder without permission: nothing is lost
         raise SystemExit(f"error: {error}. Mend that; the same command goes on from the last checkpoint") from None
     except (RuntimeError, ValueError) as error:
-        raise SystemExit(f"error: {error} (--fresh begins anew)") from None
+        raise SystemExit(f"error: {error} (--fresh starts again)") from None
     weights = str(folder / "animals.safetensors")
     print(f"in {folder}: animals.safetensors, samples.png (four of each class), loss.png, forward.png (noised)\n"
           f"to draw more, in Python: generate_animals([0], model=load_model({weights!r})), where 0 is {data.names[0]}")

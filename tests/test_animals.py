@@ -130,13 +130,14 @@ def test_a_folder_that_cannot_be_trained_on_is_refused(tmp_path, make, options, 
 # ----------------------------------------------------------------------------- loss and samples
 def test_half_of_the_pictures_are_mirrored_and_each_keeps_its_class():
     told, index = {}, torch.arange(200) % 8
-    data = SimpleNamespace(images=torch.rand(8, 3, 16, 16, generator=seeded()), labels=torch.arange(8) % 3)
+    images, labels = torch.rand(8, 3, 16, 16, generator=seeded()), torch.arange(8) % 3
+    data = torch.utils.data.TensorDataset(images, labels)
     stub = SimpleNamespace(loss=lambda x_0, condition, **options: told.update(x_0=x_0, c=condition, **options))
     nb.animal_loss(data, "l1")(stub, index, seeded(1))
-    same, mirrored = ((told["x_0"] == z[index]).flatten(1).all(1) for z in (data.images, data.images.flip(3)))
+    same, mirrored = ((told["x_0"] == z[index]).flatten(1).all(1) for z in (images, images.flip(3)))
     assert (same ^ mirrored).all()
     assert 60 < mirrored.sum() < 140
-    assert torch.equal(told["c"].label, data.labels[index])
+    assert torch.equal(told["c"].label, labels[index])
     assert told["distance"] == "l1"
 
 

@@ -167,8 +167,9 @@ def config(**changes):
                                   {"net": "CourseUNet", "config": {"D": 10**6}}, {"reader": {"names": ["a"]}},
                                   {"schedule": ["square", 50]}, {"schedule": ["cosine", 10**12]})),
     *(({}, {name: tensor}) for name, tensor in (
-        ("losses", None), ("net.place", None), ("net.place", torch.zeros(8, 14, 13)), ("net.extra", torch.zeros(2)),
-        ("net.place", torch.zeros(8, 14, 14, dtype=torch.int8)), ("samples.first", torch.zeros(2))))])
+        ("losses", None), ("net.position", None), ("net.position", torch.zeros(8, 14, 13)),
+        ("net.extra", torch.zeros(2)),
+        ("net.position", torch.zeros(8, 14, 14, dtype=torch.int8)), ("samples.first", torch.zeros(2))))])
 def test_a_whole_file_of_another_network_is_refused(saved, change, tensors):
     crafted(saved, change, tensors)
     refused(saved)

@@ -192,8 +192,8 @@ def test_known_pixels_come_back_bit_for_bit_and_the_hole_is_filled_by_what_is_vi
     known = (masks == 0).expand_as(images)
     for fill in (lambda x: nb.inpaint(x, masks, "a cat", steps=3, model=painter),
                  lambda x: nb.inpaint(x, masks, steps=3, method="ddpm", model=painter),
-                 lambda x: nb.inpaint_untold(x, masks, steps=3, model=painter),
-                 lambda x: nb.inpaint_untold(x, masks, resample=5, steps=3, model=painter)):
+                 lambda x: nb.inpaint_training_free(x, masks, steps=3, model=painter),
+                 lambda x: nb.inpaint_training_free(x, masks, resample=5, steps=3, model=painter)):
         heard.clear()
         filled = fill(images)
         assert torch.equal(filled[known], images[known])
@@ -207,7 +207,7 @@ def test_known_pixels_come_back_bit_for_bit_and_the_hole_is_filled_by_what_is_vi
         other = fill(torch.where(masks > 0, images, 1 - images))  # another visible part, the same noise
         assert (filled - other)[:-1][~known[:-1]].any()
     assert torch.equal(nb.inpaint(GOOD, 0 * HOLE, "a cat", steps=2, model=painter), GOOD)
-    assert torch.equal(nb.inpaint_untold(GOOD, 0 * HOLE, steps=2, model=painter), GOOD)
+    assert torch.equal(nb.inpaint_training_free(GOOD, 0 * HOLE, steps=2, model=painter), GOOD)
     filled = nb.inpaint(GOOD, HOLE, "a cat", guidance=2.0, steps=3, model=painter)
     painted = nb.text_to_image(["a cat"] * 2, guidance=2.0, steps=3, method="ddpm", model=painter)
     assert torch.allclose(filled, painted, atol=1e-5)
@@ -263,7 +263,7 @@ def painting(prompts="a cat", **options):
     *((f(images=x), ValueError, advice) for x, advice in (
         (GOOD[..., ::2, ::2], "load_picture"), (GOOD[:, :1], "3, 64, 64"), ("cat.png", "images must be"),
         (GOOD * 255, "0 to 1"), (GOOD - 1, "0 to 1"), (GOOD * math.nan, "0 to 1"), (GOOD[:0], "at least one"),
-        ((GOOD * 255).byte(), "divide")) for f in (filling, lambda images: lambda model: nb.inpaint_untold(
+        ((GOOD * 255).byte(), "divide")) for f in (filling, lambda images: lambda model: nb.inpaint_training_free(
             images, HOLE, steps=2, model=model))),
     *((filling(masks=m), ValueError, advice) for m, advice in (
         (HOLE[..., ::2, ::2], "masks must be"), (HOLE * 0.4, "0 .known. and 1"), (None, "masks must be"),

@@ -134,7 +134,7 @@ def test_a_failed_run_leaves_its_last_state_and_the_weights_that_were_there(tmp_
     train(tmp_path, max_seconds=0)
     state = (tmp_path / "training" / "tiny.pt").read_bytes()
     with pytest.raises(RuntimeError, match="loss is nan at step 1"):
-        train(tmp_path, replace(RECIPE, loss=lambda model, *_: model.net.place.sum() * math.nan))
+        train(tmp_path, replace(RECIPE, loss=lambda model, *_: model.net.position.sum() * math.nan))
     assert (tmp_path / "training" / "tiny.pt").read_bytes() == state
     assert (tmp_path / "tiny.safetensors").read_bytes() == b"of last year"
     assert train(tmp_path).info["step"] == 12

@@ -1,6 +1,6 @@
 """Editing, judged: python report/evaluate/editing.py [--part ...] [--pairs 50]
 
-guidance   subject right and distance of two samples, at guidance 1, 3 and 6
+guidance   subject right and distance of two samples, at guidance 1, 3 and 7
 anagrams   both prompts of a pair seen by the judge, each in its view: every view on pairs of any names, and upside down
            on pairs of round things
 hybrids    one prompt seen in the picture, the other in the picture made small, at several sigmas; three times as many
@@ -47,7 +47,7 @@ def captions_of(data, things):
 def evaluate_guidance(data, judge, model, count):
     things = np.random.default_rng(0).permutation(data.train)[: 2 * count]
     prompts, rows = captions_of(data, things), []
-    for guidance in (1.0, 3.0, 6.0):
+    for guidance in (1.0, 3.0, 7.0):
         a, b = (nb.text_to_image(prompts, guidance=guidance, seed=seed, model=model) for seed in (0, 10_000))
         rows.append({"guidance": guidance, "top1": share(torch.cat([seen(judge, x, things)[0] for x in (a, b)])),
                      "diversity": perceptual_distance(judge, a, b).mean().item()})

@@ -65,9 +65,10 @@ def evaluate(model, count):
         masks = torch.stack(half, 1).flatten(0, 1)[:count]
         samples = [nb.inpaint(images, masks, seed=1000 * k, model=model) for k in range(8)]
         fills = {"ours, one sample": samples[0], "ours, mean of eight": torch.stack(samples).mean(0),
-                 "replacement": nb.inpaint_untold(images, masks, model=model),
+                 "replacement": nb.inpaint_training_free(images, masks, model=model),
                  "ours, one sample, 96 steps": nb.inpaint(images, masks, steps=96, model=model),
-                 "RePaint": nb.inpaint_untold(images, masks, resample=5, model=model), **classical_fills(images, masks)}
+                 "RePaint": nb.inpaint_training_free(images, masks, resample=5, model=model),
+                 **classical_fills(images, masks)}
         bins[f"{low:.0%} to {high:.0%}"] = {name: {
             "psnr": hole_psnr(fill, images, masks),
             "ssim": box_ssim(fill, images, masks).mean().item(),

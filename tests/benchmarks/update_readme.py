@@ -17,44 +17,38 @@ def table(results):
     """The README's table of results, as Markdown, from the content of results.json."""
     d, run = results["digits"], results["run_all"]
     slow = run["without bf16 units"]["diffusion_assignment"]["seconds"]
-    best = min(d["steps"]["rows"], key=lambda r: r["distance"])
-    named = {(r["method"], r["steps"]): r["distance"] for r in d["steps"]["rows"]}
     told = [r for r in d["frechet"]["rows"] if (r["method"], r["steps"]) in (("ddpm", 20), ("2m", 20), ("2m", 50))]
     floor, machine = d["judge"]["floor"][str(d["frechet"]["samples"])], run["machine"]
     rows = [
         ("Guided digits read as asked by the judge "
          f"({d['guided']['samples']:,} samples, guidance {d['guided']['guidance']:g}, {d['guided']['steps']} steps)",
          f"{d['guided']['accuracy']:.2%}"),
-        (f"Digits by words, read as asked ({d['words']['samples']:,} samples each): phrases of training / kept back",
+        (f"Digits by words, read as asked ({d['words']['samples']:,} samples each): phrases of training / held out",
          f"{d['words']['trained']:.2%} / {d['words']['kept back']:.2%}"),
         ("The judge on the real test digits", f"{d['judge']['test_accuracy']:.2%}"),
         (f"Fréchet distance, guidance 1, {d['frechet']['samples']:,} samples (real test digits: {floor:.2f}): "
          + " / ".join(f"{r['steps']} steps of {r['method'].upper()}" for r in told),
          " / ".join(f"{r['distance']:.2f}, {r['distance'] / floor:.2f} times the floor" for r in told)),
-        (f"The same on {d['steps']['samples']:,} samples, where chance moves it by several units: 20 steps of DDPM / "
-         f"20 of 2M / the best, {best['steps']} of {best['method'].upper()}",
-         f"{named['ddpm', 20]:.1f} / {named['2m', 20]:.1f} / {best['distance']:.1f}"),
-        ("One digit of a large batch, 20 steps, guided", f"{1000 * d['guided']['seconds_per_sample']:.0f} ms"),
         ("The whole notebook, weights loaded",
          f"{run['diffusion_assignment']['seconds'] / 60:.1f} minutes, {run['peak_memory_mib'] / 1024:.1f} GiB at peak; "
          f"{slow / 60:.1f} minutes on a processor without bf16 units"),
         ("The companion notebook", f"{run['test_single_sample']['seconds']:.0f} seconds"),
     ]
     speed = results["throughput"]
-    painter = painter_rows(results["scenes"])
-    rows[:0] = [*painter,
+    rows[:0] = [*painter_rows(results["scenes"]),
                 ("Training steps of the painter beside diffusers' `UNet2DConditionModel` at 64 px "
                  f"({speed['weights']['ours'] / 1e6:.1f}, {speed['weights']['diffusers'] / 1e6:.1f} million weights); "
                  "share of the bf16 peak that they reach",
-                 f"{speed['ratio']:.0f} times as many pictures a second; {speed['share_of_peak']:.0%}")]
-    rows[len(painter) + 1 : len(painter) + 1] = [*editing_rows(results["editing"]), *animal_rows(results["animals"])]
+                 f"{speed['ratio']:.0f} times as many pictures a second; {speed['share_of_peak']:.0%}"),
+                upscale_row(results["editing"]["upscale"]), *animal_rows(results["animals"])]
     text = "| What | Measured |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows)
     devices = {part["machine"]["device"] for part in (run, d["guided"], d["steps"])}
     devices |= {results["scenes"]["skills"]["device"], results["throughput"]["device"]}
     if len(devices) > 1:
         sys.exit(f"results.json mixes timings of several devices ({', '.join(sorted(devices))}): measure on one")
     where = f"Device {machine['device']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}."
-    return f"{text}\n\n{fills_table(results['scenes']['fills'])}\n\n{where}"
+    scenes = results["scenes"]
+    return "\n\n".join([skills_table(scenes["skills"]), text, fills_table(scenes["fills"]), where])
 
 
 def animal_rows(animals):
@@ -70,33 +64,31 @@ def animal_rows(animals):
     return rows
 
 
+def skills_table(skills):
+    """What the painter's pictures show of what was asked, as Markdown."""
+    lines = ["| The painter shows what was asked | combinations trained | never trained | real pictures |",
+             "|---|---|---|---|"]
+    for skill, r in skills["rows"].items():
+        never = f"{r['never']:.1%}" if "never" in r else ""
+        lines.append(f"| {skill} | {r['trained']:.1%} | {never} | {r['real']:.1%} |")
+    return "\n".join(lines)
+
+
 def painter_rows(scenes):
-    """The painter's rows of the first table: pairs (what, measured)."""
-    skills, words, variety = scenes["skills"], scenes["words"], scenes["variety"]
-    rows = [(f"Painter, {skill}: combinations trained / never trained (real pictures under the same judge)",
-             f"{r['trained']:.1%} / " + (f"{r['never']:.1%}" if "never" in r else "none") + f" ({r['real']:.1%})")
-            for skill, r in skills["rows"].items()]
-    return [*rows, (f"Synonyms never trained on: the thing among the judge's first five ({words['words']} words)",
-                    f"{words['five']:.1%}"),
+    """The painter's rows of the table: pairs (what, measured)."""
+    words, variety = scenes["words"], scenes["variety"]
+    return [(f"Synonyms never trained on: the thing among the judge's first five ({words['words']} words)",
+             f"{words['five']:.1%}"),
             (f"Of {variety['samples']} samples of a name without a style, how many of the four styles",
              f"{variety['styles']:.2f}")]
 
 
-def editing_rows(editing):
-    """The rows of the editing section: pairs (what, measured)."""
-    views, sigmas, ways = editing["anagrams"]["views"], editing["hybrids"]["sigmas"], editing["upscale"]["ways"]
-    sigma, best = max(sigmas.items(), key=lambda item: item[1]["apart"])
-    turned, ours, lanczos = views["upside down, round things"], ways["second stage, 8 steps"], ways["Lanczos"]
-    return [
-        ("Anagrams upside down, of round things: each way up shows its own prompt more than the other "
-         f"(chance 25%) / is named rightly, both ({editing['anagrams']['pairs']} pairs)",
-         f"{turned['apart']:.0%} / {turned['both']:.0%}"),
-        (f"Hybrids, the same of the picture and the picture made small ({editing['hybrids']['pairs']} pairs, blur of "
-         f"{sigma} pixels)", f"{best['apart']:.0%} / {best['both']:.1%}"),
-        (f"From 64 to 256 pixels, {editing['upscale']['samples']} drawings never trained on: PSNR / perceptual "
-         "distance (Lanczos)",
-         f"{ours['psnr']:.1f} dB / {ours['perceptual']:.4f} ({lanczos['psnr']:.1f} dB / {lanczos['perceptual']:.4f})"),
-    ]
+def upscale_row(upscale):
+    """The row of the second stage: (what, measured)."""
+    ours, lanczos = upscale["ways"]["second stage, 8 steps"], upscale["ways"]["Lanczos"]
+    return (f"From 64 to 256 pixels, {upscale['samples']} drawings never trained on: PSNR / perceptual distance "
+            "(Lanczos)",
+            " (".join(f"{w['psnr']:.1f} dB / {w['perceptual']:.4f}" for w in (ours, lanczos)) + ")")
 
 
 def fills_table(inpaint):
@@ -104,11 +96,11 @@ def fills_table(inpaint):
     bins = inpaint["bins"]
     lines = ["| Fill | " + " | ".join(bins) + " |", "|---" * (len(bins) + 1) + "|"]
     for name in next(iter(bins.values())):
-        cells = [f"{b[name]['psnr']:.1f} / {b[name]['ssim']:.2f} / {b[name]['perceptual']:.3f}" for b in bins.values()]
+        cells = [f"{b[name]['psnr']:.1f} / {b[name]['perceptual']:.3f}" for b in bins.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return (f"Fills of holes in things never trained on, no prompt, {inpaint['pictures_a_bin']} pictures in each "
-            "bin of hole ratio: hole PSNR in dB / SSIM in the hole's bounding box / perceptual distance in the judge's "
-            "features (less is better):\n\n" + "\n".join(lines))
+            "bin of hole ratio: hole PSNR in dB / perceptual distance in the judge's features (less is better):\n\n"
+            + "\n".join(lines))
 
 
 def main():
