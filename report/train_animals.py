@@ -92,7 +92,7 @@ def main(words=None):
     print(f"{len(data)} pictures in the classes {', '.join(data.names)}; on {device}")
     recipe = nb.animal_recipe(data, a.steps, a.batch, a.lr, a.size, a.loss)
     read = json.dumps(data.files) if a.data else "drawn"
-    of = {"distance": a.loss, "pictures": read}  # so that no other run is gone on with
+    of = {"distance": a.loss, "pictures": read}  # so that no other run is resumed
     recipe = replace(recipe, info={**recipe.info, **of})
     if a.fresh:
         (folder / "training" / "animals.pt").unlink(missing_ok=True)

@@ -183,7 +183,7 @@ def test_a_run_stopped_while_its_state_is_written_goes_on_from_the_last_whole_on
 def test_a_state_of_other_settings_is_refused_and_kept(tmp_path, change):
     train(tmp_path, max_seconds=0)
     state = (tmp_path / "training" / "tiny.pt").read_bytes()
-    with pytest.raises(ValueError, match="other settings.*delete it to begin anew"):
+    with pytest.raises(ValueError, match="other settings.*delete it to start again"):
         train(tmp_path, replace(RECIPE, **change))
     assert (tmp_path / "training" / "tiny.pt").read_bytes() == state
 
@@ -193,7 +193,7 @@ def test_a_finished_run_can_be_prolonged_but_not_shortened(tmp_path):
     longer = train(tmp_path, replace(RECIPE, epochs=5)).info
     assert (longer["step"], longer["losses"][:12]) == (20, losses)
     assert nb.load_model(tmp_path / "tiny.safetensors", "cpu").info["step"] == 20
-    with pytest.raises(ValueError, match="more steps.*delete it to begin anew"):
+    with pytest.raises(ValueError, match="more steps.*delete it to start again"):
         train(tmp_path)
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_state_is_refused_with_advice(tmp_path, damage):
     train(tmp_path, max_seconds=0)
     path = tmp_path / "training" / "tiny.pt"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match="tiny.pt cannot be gone on with.*delete it"):
+    with pytest.raises(ValueError, match="tiny.pt cannot be resumed.*delete it"):
         train(tmp_path)
 
 
