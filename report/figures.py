@@ -175,8 +175,8 @@ def course():
 
 def digits():
     """Our digit model: with and without a class, under growing guidance, the way back, and curves of results.json."""
-    grid("digits_plain", nb.generate_digits([0] * 20, guidance=0), 10)
-    some = torch.randint(10, (20,), generator=torch.Generator().manual_seed(0))
+    grid("digits_plain", nb.generate_digits([0] * 10, guidance=0), 10)
+    some = torch.randint(10, (10,), generator=torch.Generator().manual_seed(0))
     grid("digits_random", nb.generate_digits(some, guidance=1), 10)
     asked = nb.generate_digits(torch.arange(40) % 10, guidance=2)
     grid("digits", asked, 10, top=[str(i) for i in range(10)], read=read_as_asked(asked))
