@@ -124,7 +124,7 @@ def test_the_sections_stand_in_their_order_and_every_link_leads_somewhere(notebo
             assert "://" in link or (link[1:] in anchors if link[0] == "#" else (ROOT / link).is_file()), link
 
 
-def test_the_viva_counts_its_questions_and_its_index_leads_to_them():
+def test_the_viva_counts_its_questions_its_index_leads_to_them_and_the_code_that_it_names_is_there(main):
     text = (ROOT / "report" / "viva.md").read_text(encoding="utf-8")
     headings = re.findall(r"(?m)^### (\d+)\. (.+)$", text)
     assert [int(number) for number, _ in headings] == list(range(1, len(headings) + 1))
@@ -133,6 +133,9 @@ def test_the_viva_counts_its_questions_and_its_index_leads_to_them():
     assert {anchor for _, anchor in re.findall(r"(?m)^\[(\d+)\]: #(.+)$", text)} == anchors
     (index,) = re.findall(r"(?m)^\*\*By word.+$", text)
     assert set(re.findall(r"\[(\d+)\]", index)) <= {n for n, _ in headings}
+    for of, part in re.findall(r"`([A-Z]\w+)\.(\w+)", text):
+        source = next(cell.source for cell in code(main) if f"class {of}" in cell.source)
+        assert hasattr(getattr(nb, of), part) or f"self.{part} =" in source, f"{of}.{part}"
 
 
 def test_readme_from_python_runs_as_written_and_its_comments_are_true():
