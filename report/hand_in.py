@@ -126,10 +126,10 @@ def sections():
 def plain(text, code=False, course="C4"):
     """Text or code without the numbers of sections and demands and the names of files, which mean something in the
     whole notebook only, and without what it marks as said to other courses: <!-- only C3 C4 -->…<!-- /only -->."""
+    if course == "C3":  # whose text does not draw this network
+        text = re.sub(r"([Tt])he course's (time-conditioned )?(U-Net|network)", r"\1he plain \2\3", text)
     if code:
         return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d| \((6\.4|8\.8)\)", "", text)
-    if course == "C3":  # whose text gives a network of its own, and does not draw this one
-        text = re.sub(r"([Tt])he course's( own)? (U-Net|network)", r"\1he plain \3", text)
     text = re.sub(r"(?s)<!-- only ([\w ]+) -->(.*?)<!-- /only -->", lambda m: m[2] * (course in m[1].split()), text)
     text = re.sub(r" (Seconds|Half a minute|A minute( or two)?)\.(?=\n|$)", "", text)  # of the whole notebook
     one = (r"(in |see |shares: )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|check \d|`report/\S+`"
@@ -322,12 +322,12 @@ def without_unused(cells, files):
     for i, cell in enumerate(cells):
         if i in exported:
             lines = cell.source.splitlines()
-            rest = [n for n in parsed[i].body if kept_with(n) <= {*needed, "nothing needs it"}]
-            for node in reversed([n for n in parsed[i].body if n not in rest]):
+            unused = [n for n in parsed[i].body if not kept_with(n) <= {*needed, "nothing needs it"}]
+            for node in reversed(unused):
                 first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
                 del lines[first - 1 : node.end_lineno]
             cell.source = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip("\n")
-            if not rest:
+            if len(unused) == len(parsed[i].body):
                 continue
         kept.append(cell)
     return kept
@@ -406,7 +406,7 @@ def subsections():
         for text in re.split(r"(?m)^(?=##+ \d)", cell.source):  # a cell may hold two headings
             if heading := re.match(r"##+ (\d[\d.]*)", text):
                 number = heading[1].rstrip(".")
-            found.setdefault(number, []).append(nbformat.v4.new_markdown_cell(plain(text)))
+            found.setdefault(number, []).append(nbformat.v4.new_markdown_cell(re.sub("^## ", "### ", plain(text))))
     return found
 
 
@@ -428,8 +428,6 @@ def web_page(name, gifs):
         cells.append(nbformat.v4.new_markdown_cell(f"# {title}"))
         inner = ""
         for number in wanted:
-            for cell in found[number]:
-                cell.source = re.sub(r"^## ", "### ", cell.source)
             cells += found[number]
             if number == "8.7":  # of the course's networks the notebook itself shows the last epochs only
                 ours = next(cell for cell in found[number] if cell.cell_type == "code")
@@ -445,8 +443,8 @@ def web_page(name, gifs):
     top = (f"# Fun with diffusion models\n\n{html.escape(name)}\n\nThe random seed is 0 in all that follows, and "
            f"samples are the first ones, unless the text says otherwise. All networks were trained here, from scratch. "
            f"The painter, a text-to-image network for drawings of 64 x 64 pixels, and its second stage stand for the "
-           f"pre-trained model of part A. A judge is a classifier or detector that was trained apart, on real "
-           f"pictures. 2M is the solver DPM-Solver++ (2M), the default of text-to-image; all else defaults to DDPM.\n\n"
+           f"pre-trained model of part A. A judge is a classifier or detector that was trained apart. 2M is the "
+           f"solver DPM-Solver++ (2M), by which prompts are painted and enlarged; all else defaults to DDPM.\n\n"
            f"<ul>{contents}</ul>")
     page = pages([nbformat.v4.new_markdown_cell(top), *cells], f"Fun with diffusion models: {name}")
     page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>', r"<figure>\g<0><figcaption>\1</figcaption></figure>", page)

@@ -17,7 +17,7 @@ CALLS = {
     "digits": lambda **o: nb.generate_digits([3, 1], method="ddim", eta=0.5, **o),
     "painter": lambda **o: nb.text_to_image(["an owl", ""], method="ddpm", **o),
     "painter, filled": lambda **o: nb.inpaint(PICTURES, MASKS, "an owl", **o),
-    "painter, untold": lambda **o: nb.inpaint_training_free(PICTURES, MASKS, resample=2, **o),
+    "painter, training-free fills": lambda **o: nb.inpaint_training_free(PICTURES, MASKS, resample=2, **o),
     "painter, edited": lambda **o: nb.edit(PICTURES, "an owl", start=0.5, **o),
     "painter, anagram": lambda **o: nb.anagram("an owl", "a cat", view="quarter turn", **o),
     "painter, hybrid": lambda **o: nb.hybrid("an owl", "a cat", **o),

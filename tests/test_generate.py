@@ -15,7 +15,7 @@ FUNCTIONS = {  # name: (a call, numbers that it takes)
     "digits": (lambda **o: nb.generate_digits([7], method="ddim", **o), {**WALK, "eta": 0.5}),
     "text": (lambda **o: nb.text_to_image("an owl", method="ddim", **o), {**WALK, "eta": 0.5}),
     "inpaint": (lambda **o: nb.inpaint(PICTURE, MASK, "an owl", **o), WALK),
-    "untold": (lambda **o: nb.inpaint_training_free(PICTURE, MASK, **o), {"steps": 2, "seed": 3, "resample": 2}),
+    "training-free": (lambda **o: nb.inpaint_training_free(PICTURE, MASK, **o), {"steps": 2, "seed": 3, "resample": 2}),
     "edit": (lambda **o: nb.edit(PICTURE, "an owl", **o), {**WALK, "start": 0.5}),
     "anagram": (lambda **o: nb.anagram("an owl", "a cat", **o), WALK),
     "hybrid": (lambda **o: nb.hybrid("an owl", "a cat", **o), {**WALK, "sigma": 2.5}),

@@ -144,6 +144,15 @@ def test_a_package_is_told_what_is_its_own_and_a_reference_to_another_place_is_n
         assert dict(hand_in.check("C0", {"a.ipynb": nbformat.writes(notebook).encode()}))[rule] is kept, words
 
 
+def test_a_package_leaves_out_what_no_experiment_in_it_needs():
+    sources = ("#| export\nimport os\n\n\ndef a():\n    return b()\n\n\ndef b():\n    return 1\n\n\ndef c():\n    a()",
+               "#| export\n@staticmethod\ndef d():\n    return 2", "#| export\nNETWORKS['e'] = e", "a()")
+    cells = hand_in.without_unused([nbformat.v4.new_code_cell(source) for source in sources], ())
+    assert [re.findall(r"def (\w)", cell.source) for cell in cells] == [["a", "b"], [], []]
+    assert cells[0].source == sources[0].partition("\n\n\ndef c")[0]
+    assert hand_in.plain("The course's U-Net, a network", course="C3") == "The plain U-Net, a network"
+
+
 def test_the_page_has_captions_formulas_and_contents_no_code_and_the_short_report_has_two_pages(packages):
     files = packages["C4"][1]
     page = files["Zoe_21L-1234_C4/index.html"].decode()

@@ -193,7 +193,7 @@ def test_known_pixels_come_back_bit_for_bit_and_the_hole_is_filled_by_what_is_vi
     for fill in (lambda x: nb.inpaint(x, masks, "a cat", steps=3, model=painter),
                  lambda x: nb.inpaint(x, masks, steps=3, method="ddpm", model=painter),
                  lambda x: nb.inpaint_training_free(x, masks, steps=3, model=painter),
-                 lambda x: nb.inpaint_training_free(x, masks, resample=5, steps=3, model=painter)):
+                 lambda x: nb.inpaint_training_free(x, masks, "a cat", resample=5, steps=3, model=painter)):
         heard.clear()
         filled = fill(images)
         assert torch.equal(filled[known], images[known])
@@ -218,6 +218,8 @@ def test_known_pixels_come_back_bit_for_bit_and_the_hole_is_filled_by_what_is_vi
     (lambda m: nb.text_to_image("a cat", steps=3, guidance=0, model=m), [[""]]),
     (lambda m: nb.text_to_image("a cat", steps=3, guidance=1, model=m), [["a cat"]]),
     (lambda m: nb.inpaint(GOOD, HOLE, ["a cat", ""], steps=3, model=m), [["", ""], ["a cat", ""]]),
+    (lambda m: nb.inpaint_training_free(GOOD, HOLE, ["a cat", ""], steps=3, model=m), [["", ""], ["a cat", ""]]),
+    (lambda m: nb.inpaint_training_free(GOOD, HOLE, steps=3, model=m), [["", ""]]),
     (lambda m: nb.inpaint(GOOD, HOLE, "", steps=3, model=m), [["", ""]])])
 def test_a_picture_is_guided_away_from_no_prompt_at_every_step_where_there_is_a_prompt(painter, heard, call, asked):
     call(painter)
