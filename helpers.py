@@ -190,7 +190,7 @@ def write_whole(content, path):
     """Write bytes to a file, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")  # same folder, so that the move below is atomic
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # same folder, so that the move below is atomic
     try:
         with open(part, "wb") as file:
             file.write(content)
@@ -286,7 +286,8 @@ def load_picture(path, size=64):
                 raise ValueError(f"{path.name} is animated: save one of its frames as a PNG and pass that")
             if picture.mode[0] in "IF":  # 16 bits a pixel and more: Pillow would cut off all above 255
                 grey = np.asarray(picture, np.float64)
-                picture = PIL.Image.fromarray((255 * grey / max(grey.max(), 1)).astype(np.uint8))
+                white = 65535 if picture.mode.startswith("I;16") else max(grey.max(), 1)
+                picture = PIL.Image.fromarray((255 * grey / white).astype(np.uint8))
             picture = ImageOps.exif_transpose(picture).convert("RGBA")
         if max(picture.size) > size * min(picture.size):
             raise ValueError(f"{path.name} is {picture.width} x {picture.height}: too narrow for a square; crop it")
@@ -322,7 +323,7 @@ def choose_classes(there, classes):
     notes on it. Raises ValueError for a name that is not there, or a number below 1."""
     if classes is None:
         return list(there), []
-    if isinstance(classes, list | tuple):
+    if isinstance(classes, list | tuple) and classes:
         if missing := [name for name in classes if name not in there]:
             raise ValueError(f"unknown classes {', '.join(map(repr, missing))}; there are: {', '.join(there)}")
         return list(classes), []
@@ -380,8 +381,8 @@ def load_mask(path, size=64):
         raise FileNotFoundError(f"no picture at {path}")
     try:
         with PIL.Image.open(path) as picture:
-            flat = np.asarray(picture.convert("RGBA" if "A" in picture.getbands() else "RGB"), np.float64)
-            grey = flat[..., :3].mean(2) * (flat[..., 3] / 255 if flat.shape[2] == 4 else 1)
+            flat = np.asarray(ImageOps.exif_transpose(picture).convert("RGBA"), np.float64)
+            grey = flat[..., :3].mean(2) * flat[..., 3] / 255
     except Exception as error:  # a damaged file raises one of many kinds
         raise ValueError(f"{path.name} is damaged, or no picture ({error}); PNG works") from None
     if not grey.max() > 0:
@@ -509,9 +510,10 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
                 path=None):
     """Show images [B, C, H, W] in [0, 1] as one sharp grid, each pixel as zoom x zoom, or write it to `path`.
 
-    column_labels stand above the columns, row_labels left of the rows, captions above each image, wrapped.
+    column_labels stand above the columns, row_labels left of the rows, captions above each image, wrapped. Raises
+    ValueError for another shape.
     """
-    columns = columns or math.ceil(math.sqrt(len(images)))
+    columns = columns or math.ceil(math.sqrt(len(to_arrays(images))))
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 12)
     cell, line, rows = images.shape[3] * zoom + 2, 15, math.ceil(len(images) / columns)
 
@@ -720,12 +722,13 @@ def draw_course_unet(net, *inputs, title=""):
     draw_boxes(boxes, zip(order, order[1:], strict=False), skips, (9.5, 3.8), (-0.7, 7.9, -0.6, 4.2), title)
 
 
-def draw_unet(widths=(32, 64, 128, 256), first=32, attention=(2, 3)):
-    """Draw our own U-Net as the painter uses it: levels of these widths at first x first places and halves of it."""
-    n, boxes = len(widths), []
+def draw_unet(config):
+    """Draw our own U-Net as the painter uses it: config, its arguments, for pictures of 64 pixels."""
+    widths = config["widths"]
+    n, first, boxes = len(widths), 64 // config["fold"], []
     down, up = [(i + 1, n - i) for i in range(n)], [(2 * n + 1 - i, n - i) for i in range(n)]
     for i, width in enumerate(widths):
-        look = "self-attention\ncross-attention\n" if i in attention else ""
+        look = "self-attention\ncross-attention\n" if i in config["attention"] else ""
         text = f"ResBlock\n{look}{width}x{first >> i}x{first >> i}"
         boxes += [(*down[i], text, "#f4cccc"), (*up[i], text, "#d9ead3")]
     boxes += [(n + 1, 0, "ResBlock, self-attention,\ncross-attention", "#fff2cc"),

@@ -173,14 +173,14 @@ def place_of(box, size=64):
 def sides_of(scene, rng):
     """Sides in pixels for everything in a scene, as its caption says or at random."""
     if scene.count > 1:
-        return [24] * scene.count
+        return [32 if scene.count == 2 else 24] * scene.count
     if len(scene.things) == 2:  # as large as fits side by side
         free = 24 if "large" in scene.sizes else 32
         sides = [SIZES[size][0] if size else free for size in scene.sizes]
         if sum(sides) > 64:
             raise ValueError(f"two things, {' and '.join(scene.sizes)}, do not fit side by side")
         return sides
-    free = (24, 32) if scene.place else (32, *SIZES["large"])
+    free = (32,) if scene.place else (32, *SIZES["large"])
     return [int(pick(rng, *(SIZES[size] if size else free))) for size in scene.sizes[:1]]
 
 

@@ -55,7 +55,8 @@ WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time"
            "C4": ("digits", "digits_denoiser", "digits_time", "digits_class", "flow_time", "flow_class", "painter",
                   "upscaler")}
 DRAWINGS = ("models/scenes.py", "models/drawings.json.gz", "models/DRAWINGS.md")
-FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",), "C4": DRAWINGS}
+FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",),
+         "C4": (*DRAWINGS, "models/rubber_duck.svg")}
 PAGE = {"Part A: the power of diffusion models": ("11.6", "10.1", "10.2", "11.1", "11.2", "11.3", "9.6", "11.4",
                                                   "11.5"),
         "Part B: diffusion models from nothing": ("4.1", "5", "6.1", "6.2", "8.1", "8.2", "8.3", "8.7", "8.8"),

@@ -6,9 +6,7 @@ Stopped by Ctrl-C or a power cut, the same command goes on where it was.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -90,19 +88,17 @@ def main(words=None):
     for note in data.notes:
         print(note)
     print(f"{len(data)} pictures in the classes {', '.join(data.names)}; on {device}")
-    recipe = nb.animal_recipe(data, a.steps, a.batch, a.lr, a.size, a.loss)
-    read = json.dumps(data.files) if a.data else "drawn"
-    of = {"distance": a.loss, "pictures": read}  # so that no other run is resumed
-    recipe = replace(recipe, info={**recipe.info, **of})
+    recipe = nb.animal_recipe(data, a.steps, a.batch, a.lr, a.loss)
     if a.fresh:
         (folder / "training" / "animals.pt").unlink(missing_ok=True)
     try:
         model = nb.train(recipe, folder, save_every=20, device=device)
         report_pictures(folder, data, model)
     except KeyboardInterrupt:
-        raise SystemExit("stopped: the same command goes on from the last checkpoint, if there is one") from None
+        raise SystemExit("stopped: without --fresh the same command goes on from the last checkpoint, if any") from None
     except OSError as error:  # a full disk, a folder without permission: nothing is lost
-        raise SystemExit(f"error: {error}. Mend that; the same command goes on from the last checkpoint") from None
+        raise SystemExit(f"error: {error}. Mend that; without --fresh the same command goes on from the last checkpoint"
+                         ) from None
     except (RuntimeError, ValueError) as error:
         raise SystemExit(f"error: {error} (--fresh starts again)") from None
     weights = str(folder / "animals.safetensors")

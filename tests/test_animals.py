@@ -152,6 +152,8 @@ def test_noise_becomes_pictures_of_the_class_and_the_same_ones_again(tiny):
     assert 0 <= x.min() < x.max() <= 1
     assert torch.equal(x, draw(torch.tensor([0, 1, 1]), x_T=noise))
     assert torch.allclose(x, draw([0, 1, 1], seed=7), atol=1e-6)  # picture i has the noise of seed + i
+    same = [draw([0, 1, 1], seed=7, method="ddpm", **o) for o in ({}, {"x_T": noise})]
+    assert torch.allclose(*same, atol=1e-6)  # and what the steps add is other noise, also where x_T is given
     for other in (draw([1, 0, 0], x_T=noise), draw([0, 1, 1], x_T=-noise), draw([0, 1, 1], x_T=noise, guidance=0)):
         assert ((x - other).abs().amax((1, 2, 3)) > 1e-3).all()
 
@@ -163,6 +165,16 @@ def test_noise_becomes_pictures_of_the_class_and_the_same_ones_again(tiny):
 def test_wrong_classes_and_wrong_noise_are_refused(tiny, labels, x_T, advice):
     with pytest.raises(ValueError, match=advice):
         nb.generate_animals(labels, x_T=x_T, model=tiny)
+
+
+def test_a_run_called_from_a_notebook_goes_on_only_with_its_own_pictures_and_loss(folder, tmp_path):
+    small = {"steps": 2, "batch_size": 2}
+    data = nb.AnimalPictures(folder, size=32)  # the sides of the pictures decide those of the network
+    assert nb.train(nb.animal_recipe(data, **small), tmp_path / "run", max_seconds=0, device="cpu").info["step"] == 1
+    drawn = nb.AnimalPictures(size=32)
+    for other in (nb.animal_recipe(data, **small, distance="l1"), nb.animal_recipe(drawn, **small)):
+        with pytest.raises(ValueError, match="other settings"):
+            nb.train(other, tmp_path / "run", device="cpu")
 
 
 # ----------------------------------------------------------------------------- the command line

@@ -1,14 +1,20 @@
 """Every public function and recipe on a GPU that is only pretended: no tensor may be left on the processor."""
 
 import math
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import nb
+from conftest import ROOT, nb
 from pretended_gpu import pretended_gpu
 
-from report.evaluate import judges
+sys.path.insert(0, str(ROOT / "report" / "evaluate"))
+
+import animals  # noqa: E402
+import detector  # noqa: E402
+import judges  # noqa: E402
+import pilots  # noqa: E402
 
 SHRUNK = {"CourseUNet": {"D": 4}, "UNet": {"widths": [32, 32], "embedding": 16}}
 PICTURES = torch.linspace(0, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)
@@ -62,6 +68,16 @@ def test_judges_take_pictures_of_the_processor(gpu, digits):
     judge = judges.load_judge("digit_classifier")
     assert next(judge.parameters()).device.type == "cuda"
     assert judges.accuracy(judge, digits[0][:500], digits[1][:500]) > 0.97
+
+
+def test_what_measures_animals_and_pilots_does_so_there(gpu, monkeypatch):
+    data = nb.AnimalPictures()
+    judge = animals.train_judge(data.images, data.labels, 5, steps=1)
+    assert animals.judged(data, nb.shipped("animals"), 2, judge, steps=1)[0].keys() >= {"top1", "copies"}
+    monkeypatch.setattr(animals, "train_judge", lambda *a: judge)
+    assert 0 <= animals.judge_on_style(data) <= 1
+    monkeypatch.setattr(pilots, "LEVELS", (500,))
+    assert pilots.measure(nb.shipped("painter"), detector.load_judge(), 2).keys() == {"error", "margin", "named"}
 
 
 RECIPES = {"denoiser": lambda: nb.DENOISER, "time": lambda: nb.TIME, "class": lambda: nb.CLASS,

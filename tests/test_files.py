@@ -54,7 +54,7 @@ def saved(tmp_path, tiny):
 
 
 def refused(path):
-    with pytest.raises(ValueError, match="x.safetensors cannot be used .*git checkout models/x.safetensors"):
+    with pytest.raises(ValueError, match="x.safetensors cannot be used .*Fetch it again, or train it again"):
         nb.load_model(path, "cpu")
 
 
@@ -72,6 +72,11 @@ def test_a_model_comes_back_as_it_was(saved, tiny, tmp_path):
     nb.save_model(model, tmp_path / "again.safetensors")
     assert same_content(content(tmp_path / "again.safetensors"), content(saved))
     assert files_in(tmp_path) == ["again.safetensors", "x.safetensors"]
+    nb.save_model(tiny, tmp_path / "small.safetensors", torch.int8)
+    for name, w in nb.load_model(tmp_path / "small.safetensors", "cpu").state_dict().items():
+        if w.ndim > 1:
+            exact = tiny.state_dict()[name].flatten(1)
+            assert ((w.flatten(1) - exact).abs() <= 0.51 * exact.abs().amax(1, keepdim=True) / 127).all()
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in nb.MODELS.glob("*.safetensors")))
@@ -88,8 +93,9 @@ def test_every_shipped_file_loads_and_says_how_it_was_trained(name):
 def test_all_the_models_that_the_notebook_asks_for_are_shipped():
     names = {"digits_denoiser", "digits_time", "digits_class", "digits", "painter", "upscaler", "animals", *JUDGES}
     assert names <= {p.stem for p in nb.MODELS.glob("*.safetensors")}
-    with pytest.raises(FileNotFoundError, match="no weights at .*There are: animals, .*git checkout models"):
-        nb.load_model("no_such_model")
+    for name in ("no_such_model", "digits.v2"):
+        with pytest.raises(FileNotFoundError, match="no weights at .*There are: animals, .*git checkout models"):
+            nb.load_model(name)
 
 
 BEFORE = json.loads((ROOT / "tests" / "before_conversion.json").read_text(encoding="utf-8"))

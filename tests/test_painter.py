@@ -40,14 +40,13 @@ def everywhere_random(model):
 
 @pytest.fixture(scope="session")
 def encoder():
-    return nb.TextEncoder()
+    return nb.text_encoder()
 
 
 @pytest.fixture(scope="session")
-def painter(encoder):
+def painter():
     torch.manual_seed(0)
     model = everywhere_random(nb.build_model(INFO)).eval().requires_grad_(False)
-    model.reader.encoder = encoder
     return model
 
 
@@ -183,6 +182,9 @@ def test_attention_maps_add_up_to_one(painter):
     assert torch.allclose(maps.sum(0), torch.ones(8, 8), atol=1e-4)
     assert torch.allclose(picture, nb.text_to_image("an owl", steps=2, method="ddpm", model=painter), atol=1e-5)
     assert not any(m.watch or m.seen is not None for m in painter.modules() if isinstance(m, nb.Attention))
+    for prompt in ("word " * 100, "an owl \ud800"):  # cut, or half a character: as the painter reads it
+        words, maps, _ = nb.attention_maps(prompt, steps=1, model=painter)
+        assert len(words) == len(maps) <= 64
 
 
 # ----------------------------------------------------------------------------- inpainting
@@ -293,6 +295,8 @@ def test_pictures_of_any_mode_and_size_are_read_on_white_with_all_their_greys(tm
         PIL.Image.fromarray(torch.linspace(0, 65535, 64).repeat(64, 1).numpy().astype(kind)).save(tmp_path / "x.tif")
         x = helpers.load_picture(tmp_path / "x.tif")
         assert (x[0, 0, 0].diff() > 0).all(), kind
+    PIL.Image.fromarray(torch.full((64, 64), 1000).numpy().astype("uint16")).save(tmp_path / "dark.png")
+    assert helpers.load_picture(tmp_path / "dark.png").max() < 0.02  # a dark picture is not made bright
 
 
 def test_unusable_files_are_refused(tmp_path):
@@ -323,6 +327,16 @@ def test_a_mask_from_a_file_has_the_hole_that_was_painted_and_no_other(tmp_path)
     clear.paste((255, 255, 255, 255), (0, 0, 32, 64))  # painted on a transparent ground
     clear.save(path)
     assert helpers.load_mask(path)[0, 0].mean(0).tolist() == [1] * 32 + [0] * 32
+    palette = PIL.Image.new("P", (64, 64))
+    palette.putpalette([255, 255, 255, 255, 255, 255])
+    palette.paste(1, (0, 0, 32, 64))
+    palette.save(path, transparency=0)
+    assert helpers.load_mask(path)[0, 0].mean(0).tolist() == [1] * 32 + [0] * 32
+    turned, exif = PIL.Image.new("L", (64, 64)), PIL.Image.Exif()
+    exif[0x0112] = 6  # a quarter, clockwise, as for pictures
+    turned.paste(255, (0, 0, 32, 64))
+    turned.save(path, exif=exif)
+    assert helpers.load_mask(path)[0, 0].mean(1).tolist() == [1] * 32 + [0] * 32
     PIL.Image.new("L", (64, 64)).save(path)
     with pytest.raises(ValueError, match="black throughout"):
         helpers.load_mask(path)

@@ -261,6 +261,7 @@ def test_a_warm_run_begins_with_the_shipped_weights_and_goes_on_where_they_were_
     run = nb.Run(longer, "cpu", warm=True)
     assert (run.step, run.fresh) == (15, [12, 15])
     assert nb.train(longer, models / "elsewhere again", warm=True).info["fresh optimiser at"] == [12, 15]
+    assert nb.Run(replace(longer, batch_size=10), "cpu", warm=True).step == 0  # other settings: a new run
     other = {**TINY, "config": {**TINY["config"], "widths": [8, 64]}}
     with pytest.raises(ValueError, match="config|net"):
         nb.Run(replace(RECIPE, info=other), "cpu", warm=True)

@@ -19,6 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from common import RESULTS, ROOT, in_parts, machine, nb, weights_of, write_results
@@ -60,7 +61,7 @@ def train_judge(images, labels, classes, steps=400):
         loss.backward()
         optimizer.step()
         schedule.step()
-    return judge.eval()
+    return nb.place(judge.eval(), nb.default_device())
 
 
 def judge_on_style(data):
@@ -69,16 +70,19 @@ def judge_on_style(data):
     right = []
     for style in range(4):
         judge = train_judge(data.images[styles != style], data.labels[styles != style], len(data.names))
-        right.append(judge(data.images[styles == style]).argmax(1) == data.labels[styles == style])
+        right.append(in_batches(judge, data.images[styles == style]).argmax(1) == data.labels[styles == style])
     return torch.cat(right).float().mean().item()
 
 
 def judged(data, model, count, judge=None, **options):
     """({figure: value}, pictures, index of the nearest of data.images) of `count` samples, the classes in turn."""
-    labels, real = torch.arange(count) % len(data.names), nb.to_image_range(data.images)
+    labels = torch.arange(count) % len(data.names)
+    _, first = np.unique(data.images.flatten(1).numpy(), axis=0, return_index=True)  # two of the drawings are the same
+    real = nb.to_image_range(data.images[first])
     x = in_parts(count, 100, lambda a, b: nb.generate_animals(labels[a:b], seed=a, model=model, **options))
     distance = torch.minimum(*(torch.cdist(x.flatten(1), y.flatten(1)) for y in (real, real.flip(3))))
     ratio, nearest = copy_ratio(distance)
+    nearest = torch.from_numpy(first)[nearest]
     found = {"copies": (ratio < 1 / 3).float().mean().item(), "median_ratio": ratio.median().item(),
              "different_nearest": len(nearest.unique()),
              "nearest_of_class": (data.labels[nearest] == labels).float().mean().item()}

@@ -59,11 +59,12 @@ def fresh_scenes(count, seed=99):
 def measure(model, judge, count=192):
     """{"error", "margin"}: by t, the squared error with the own caption, and how much larger it is with another's;
     "named": share of `count` samples that the judge names as asked."""
+    device = next(model.parameters()).device
     x_0, own, other = fresh_scenes(count)
     noise, errors = nb.Noise(1, count)(x_0.shape[1:]), {}
     for t in LEVELS:
         x_t = model.schedule.q_sample(x_0, t, noise)
-        errors[t] = [(model(x_t, t, nb.Condition(prompt=words)).cpu() - x_0).square().mean().item()
+        errors[t] = [(model(x_t.to(device), t, nb.Condition(prompt=words)).cpu() - x_0).square().mean().item()
                      for words in (own, other)]
     told = [scenes.Scene((int(t),)) for t in np.random.default_rng(3).choice(scenes.drawings().train, count)]
     words = [scenes.noun(scenes.drawings().names[scene.things[0]]) for scene in told]
