@@ -554,6 +554,14 @@ def show_images(images, columns=None, *, title=None, column_labels=None, row_lab
     show_picture(canvas, "; ".join(parts) or "pictures")
 
 
+def show_way(way, zoom=2):
+    """Show the way of one picture from noise: way, a list of (s, x_s, estimate of x_0) in [-1, 1], as `generate` yields
+    them. Upper row: x_s; lower row: the estimate."""
+    rows = torch.cat([x for _, x, _ in way] + [x_0 for *_, x_0 in way])
+    show_images((rows + 1) / 2, len(way), column_labels=[f"s={s}" for s, *_ in way],
+                row_labels=["x_s", "estimate of x_0"], zoom=zoom)
+
+
 def show_picture(picture, alt):
     """Show a PIL image, with an alternative text for those who cannot see it."""
     buffer = io.BytesIO()

@@ -217,7 +217,7 @@ def animal_code():
     script = content("report/train_animals.py").decode().split("nb = load_notebook()\n")[1].strip()
     tree = ast.parse(script)
     used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-    imports, kept = reachable(used | names_in(tree) | {"UNet", "load_model", "show_images", "json", "sys"})
+    imports, kept = reachable(used | names_in(tree) | {"UNet", "load_model", "show_images", "show_way", "json", "sys"})
     what = "loader, forward process, network, Algorithm 1, sampling, training, command line"
     parts = [f'"""Animals from noise: {what}."""\n\nimport argparse\n' + "\n".join(imports)]
     for i, (heading, source) in enumerate(kept):
@@ -251,11 +251,7 @@ code.show_images(torch.cat([code.to_image_range(noise), picture]), 2, zoom=4,
              nbformat.v4.new_markdown_cell("**The way**: the noisy picture after a step, and below it the estimate of "
                                            "the clean picture from which the step was made."),
              nbformat.v4.new_code_cell('''denoise = model.guided(code.Condition(label=torch.tensor([kind])), 4)
-steps = code.time_steps(model.schedule.T, 50)
-with torch.no_grad():
-    way = list(code.generate(denoise, noise, model.schedule, steps, "2m", noise=code.Noise(seed, 1)))[::7]
-code.show_images(code.to_image_range(torch.cat([x for _, x, _ in way] + [x_0 for *_, x_0 in way])), len(way),
-                 column_labels=[f"t = {s}" for s, *_ in way], row_labels=["noisy", "estimate"])'''),
+code.show_way(list(code.walk(model, denoise, 1, steps=50, x_T=noise, method="2m"))[::7])'''),
              nbformat.v4.new_markdown_cell("**Each class**, the first two samples."),
              nbformat.v4.new_code_cell('''labels = [0, 1, 2, 3, 4] * 2
 code.show_images(code.generate_animals(labels, model=model), 5, column_labels=names)''')]

@@ -86,6 +86,8 @@ def test_copies_are_found(monkeypatch):
     assert pictures.shape == (10, 3, 64, 64)
     assert drawn.labels[nearest].tolist() == [0, 1, 2, 3, 4] * 2
     assert (found["copies"], found["nearest_of_class"], found["different_nearest"]) == (1, 1, 5)
+    monkeypatch.setattr(nb, "generate_animals", lambda labels, **options: nb.to_image_range(drawn.images[17:19]) * 0.98)
+    assert animals.judged(drawn, None, 2)[0]["copies"] == 1  # also of the drawing that two styles share
 
 
 # ----------------------------------------------------------------------------- judges

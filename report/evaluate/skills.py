@@ -5,7 +5,7 @@ skills    six modelled on those of GenEval (Ghosh et al. 2023) and this project'
           trained, beside the same captions' real pictures under the same judge
 words     synonyms never trained on: the right thing among the judge's first five
 variety   sixteen samples of a name: how many styles, how far two samples lie apart
-sweeps    one thing, as guidance or the number of steps changes, by 200 prompts
+sweeps    one thing, as guidance or the number of steps changes
 
 All at 20 steps and guidance 3 where nothing else is said; sample number i has the noise of seed i.
 """
@@ -168,7 +168,7 @@ def variety(draw, judge, names=40, samples=16, seed=5):
     return {"names": names, "samples": samples, "styles": float(np.mean(styles)), "distance": float(np.mean(apart))}
 
 
-def sweeps(judge, model, count=200):
+def sweeps(judge, model, count):
     """[{"guidance", "steps", "right": share of samples that show the one thing asked for}]."""
     rows = []
     for guidance, steps in (*((g, 20) for g in (1, 2, 3, 5, 8)), *((3, s) for s in (5, 10, 50))):
@@ -208,7 +208,7 @@ def main():
     if "variety" in options.part:
         write_results("scenes", "variety", {**measured, **variety(draw, judge)}, options.out)
     if "sweeps" in options.part:
-        write_results("scenes", "sweeps", {**measured, "samples": 200, "rows": sweeps(judge, model)}, options.out)
+        write_results("scenes", "sweeps", {**measured, "rows": sweeps(judge, model, options.samples)}, options.out)
 
 
 if __name__ == "__main__":
