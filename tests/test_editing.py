@@ -24,7 +24,7 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.schedule, self.reader = nb.Schedule("cosine", 50, 2.0), "reads"
-        self.net, self.asked = SimpleNamespace(shape=(3, 64, 64)), []
+        self.net, self.asked = SimpleNamespace(shape=(3, 64, 64), small=True), []
 
     def answer(self, x_t, t, prompt):
         return 0.3 * x_t.tanh() + 0.3 * torch.linspace(0, len(prompt), 64).sin() + 0.1 * t / 50
@@ -162,6 +162,7 @@ def test_the_second_stage_learns_from_crops_of_drawings_and_their_noised_means(m
     *((lambda m, o=o: nb.upscale(**{"images": GOOD, "model": m, **o}), next(iter(o))) for o in (
         *({"level": x} for x in (-0.1, 0.5, math.nan, "0.1", True)), {"steps": 0},
         *({"images": x} for x in (GOOD[..., ::2, ::2], GOOD[:, :1], 2 * GOOD, None)))),
+    (lambda m: nb.upscale(GOOD, model=nb.shipped("animals")), "enlarges no pictures"),
     (lambda m: helpers.draw_strokes([(((0.5, 0.5),), "black", 2)]), "two points")])
 def test_what_cannot_be_edited_is_refused_before_the_first_step(recorder, call, advice):
     with pytest.raises((TypeError, ValueError), match=advice):
