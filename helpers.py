@@ -742,7 +742,7 @@ def draw_unet(config):
     boxes += [(n + 1, 0, "ResBlock, self-attention,\ncross-attention", "#fff2cc"),
               (-1.8, n, "noisy picture,\nmask,\nvisible part:\nfold 2 x 2", "#cfe2f3"),
               (2 * n + 3, n, "convolution,\nunfold", "#cfe2f3"),
-              (-0.2, 0.4, "prompt -> MiniLM (frozen)\nwords: cross-attention\nsentence + time + class:\n"
+              (-0.2, 0.4, "prompt -> MiniLM (frozen)\nwords: cross-attention\nsentence + time:\n"
                           "scale and shift of every ResBlock", "white")]
     chain = [(-1.8, n), *down, (n + 1, 0), *up[::-1], (2 * n + 3, n)]
     skips, limits = [(a, b, 0) for a, b in zip(down, up, strict=True)], (-3, 2 * n + 3.9, -0.5, n + 0.5)

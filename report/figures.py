@@ -113,9 +113,9 @@ def animals():
         x_t = model.schedule.q_sample(data.images, t, torch.randn(data.images.shape, generator=generator))
         alike = torch.corrcoef(torch.stack([x_t.flatten(), data.images.flatten()]))[0, 1]
         moments.append([t, x_t.mean().item(), x_t.std().item(), alike.item()])
-        rows.append(x_t[[data.labels.tolist().index(i) for i in (0, 1, 4)]])
+        rows.append(x_t[[data.labels.tolist().index(i) for i in range(5)]])
     grid("animal_forward", nb.to_image_range(torch.stack(rows, 1).flatten(0, 1)), len(ts), top=[f"t = {t}" for t in ts],
-         left=[data.names[i] for i in (0, 1, 4)], moments=moments, pictures=len(data))
+         left=data.names, moments=moments, pictures=len(data))
     kept, steps = model.info["samples"], model.info["step"] // model.info["settings"]["epochs"]
     grid("animal_epochs", torch.cat([kept[e] / 255 for e in sorted(kept)]), 2 * len(data.names), top=data.names * 2,
          left=[f"{e * steps:,}" for e in sorted(kept)])

@@ -63,6 +63,14 @@ PAGE = {"Part A: the power of diffusion models": ("11.6", "10.1", "10.2", "11.1"
         "Part C": ("14.2",)}  # C4's page, by sections, in the order of the course
 FOREIGN = (r"\bsections? \d+\b(?!\.)|\b(in|see) \d+\.\d\b|\((\d+\.\d|check \d)\b|\bC[0-4]\.[A-C]?\d"
            r"|`?report/(evaluate/\w+\.py|viva\.md)")  # what refers to a place that only the whole notebook has
+ANIMALS_ALONE = {  # what the code of the animals says differently where it stands alone
+    'ROOT / "models"': 'ROOT / "saved_models"', "# MNIST\n": "# The range of the pixels\n",
+    "# The course's U-Net\n": "# What the network is told\n", "; sections add theirs": "",
+    'of models/ by name ("digits")': 'of saved_models/ by name ("animals")', "one file of models/": "a file of weights",
+    "(default models/)": "(default saved_models)", "drawings of models/": "drawings of saved_models/",
+    "'git checkout models' restores lost ones": "Unzip the hand-in again for lost ones",
+    "Get it back with 'git checkout models/{path.name}'": "Unzip the hand-in again",
+    "the default model of the functions below": "the default model of `generate_animals`"}
 UNPACK = '''# Helper module, drawings and weights travel in this notebook's metadata: this cell writes them beside it.
 import base64
 import importlib.util
@@ -211,6 +219,18 @@ def reachable(roots):
     return [line + ", ".join(sorted(names or ())) for line, names in order], kept
 
 
+def as_list(text):
+    """The lines of Markdown as comments in code show them: links without their addresses, of a table's rows "- what:
+    how (why)", without its head and what it says of words."""
+    for line in re.sub(r"\[([^]]+)\]\(http[^)]+\)", r"\1", text).splitlines():
+        if not line.startswith("|"):
+            yield line
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] not in ("", "---", "transform", "words"):
+            yield f"- {cells[0]}: {' -> '.join(filter(None, cells[1:-1]))} ({cells[-1]})"
+
+
 def animal_code():
     """What the animals need of the notebook and of helpers.py, and no more, with the command line, as the text of one
     Python file; it looks for weights in saved_models/."""
@@ -219,14 +239,20 @@ def animal_code():
     used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     imports, kept = reachable(used | names_in(tree) | {"UNet", "load_model", "show_images", "show_way", "json", "sys"})
     what = "loader, forward process, network, Algorithm 1, sampling, training, command line"
-    parts = [f'"""Animals from noise: {what}."""\n\nimport argparse\n' + "\n".join(imports)]
+    told = ("Taken from a larger notebook, whose networks can also be told sentences, holes and small pictures:\n"
+            "a few arguments for these are unused here.")
+    parts = [f'"""Animals from noise: {what}.\n\n{told}\n"""\n\nimport argparse\n' + "\n".join(imports)]
     for i, (heading, source) in enumerate(kept):
         if not i or kept[i - 1][0] != heading:
-            lines = [part for line in heading.splitlines() for part in textwrap.wrap(line, 116) or [""]]
+            lines = [part for line in as_list(heading) for part in textwrap.wrap(line, 116) or [""]]
             source = "\n".join(["# " + "-" * 100, *(f"# {line}".rstrip() for line in lines), source])
         parts.append(source)
-    parts += ["nb = sys.modules[__name__]", script]
-    return "\n\n\n".join(parts).replace('ROOT / "models"', 'ROOT / "saved_models"') + "\n"
+    code = "\n\n\n".join([*parts, re.sub(r"\bnb\.", "", script)]) + "\n"
+    for whole, alone in ANIMALS_ALONE.items():
+        if whole not in code:
+            raise ValueError(f"the code of the animals no longer says {whole!r}: mend ANIMALS_ALONE")
+        code = code.replace(whole, alone)
+    return code
 
 
 def sample_notebook(module, files):
@@ -241,20 +267,22 @@ import torch
 
 sys.path.insert(0, ".")
 code = importlib.import_module("{module}")  # an import statement takes no name that begins with a digit
-model = code.load_model("animals", "cpu")
+model = code.load_model("animals", "cpu")  # or the path of any weights, such as "my_run/animals.safetensors"
 names = model.info["names"]
 kind, seed = 0, 0
-noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+noise = torch.randn(1, *model.net.shape, generator=torch.Generator().manual_seed(seed))
 picture = code.generate_animals([kind], x_T=noise, model=model)
 code.show_images(torch.cat([code.to_image_range(noise), picture]), 2, zoom=4,
                  column_labels=["the noise", names[kind]])'''),
-             nbformat.v4.new_markdown_cell("**The way**: the noisy picture after a step, and below it the estimate of "
-                                           "the clean picture from which the step was made."),
+             nbformat.v4.new_markdown_cell("**The way**, by DDPM, the course's reverse process, in 250 steps: the "
+                                           "noisy picture after a step, and below it the estimate of the clean one "
+                                           "from which the step was made. (Above and below, `generate_animals` takes a "
+                                           "faster solver, DPM-Solver++ 2M, in 50 steps.)"),
              nbformat.v4.new_code_cell('''denoise = model.guided(code.Condition(label=torch.tensor([kind])), 4)
-code.show_way(list(code.walk(model, denoise, 1, steps=50, x_T=noise, method="2m"))[::7])'''),
+code.show_way(list(code.walk(model, denoise, 1, steps=250, x_T=noise, method="ddpm"))[::35])'''),
              nbformat.v4.new_markdown_cell("**Each class**, the first two samples."),
-             nbformat.v4.new_code_cell('''labels = [0, 1, 2, 3, 4] * 2
-code.show_images(code.generate_animals(labels, model=model), 5, column_labels=names)''')]
+             nbformat.v4.new_code_cell('''labels = [*range(len(names))] * 2
+code.show_images(code.generate_animals(labels, model=model), len(names), column_labels=names)''')]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     run(notebook, files)
@@ -270,12 +298,16 @@ def animal_readme(name, number, file):
     options = re.findall(r'add_argument\("(--[a-z-]+)".*?help="([^"]+)"', script, re.S)
     return f"""Diffusion model on animal pictures: {name}, {number}
 
-Install:          pip install {" ".join(f'"{p}"' for p in needed)}
+Install:          Python 3.11 or later; pip install {" ".join(f'"{p}"' for p in needed)}
 Show a sample:    open test_single_sample.ipynb in Jupyter and run all cells.
 Train:            python {file} --data PATH_OF_THE_DATA_SET --output my_run
                   The data set is not included. PATH_OF_THE_DATA_SET is a folder that holds a folder of pictures for
                   each class. Weights, samples.png, loss.png and forward.png (the noised pictures) go to my_run; the
-                  same command goes on where it was stopped.
+                  same command goes on where it was stopped. With --classes 5 it takes the first five classes, or
+                  name them: --classes cat dog ... 6,000 steps take 20 minutes on two processor cores.
+Hand in your own: copy my_run/animals.safetensors to saved_models/, in the place of the weights that come with this,
+                  which were trained on the drawings in saved_models/animals.json.gz (--drawn) and are rounded to 8
+                  bits; then run the notebook again.
 
 The course's text calls the zip file _04 in one place and the folder in it _05 in another; here all are {file[-5:-3]}.
 

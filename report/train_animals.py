@@ -60,8 +60,7 @@ def arguments(words=None):
 
 
 def report_pictures(folder, data, model):
-    """Write samples.png, forward.png (one picture of each class, noised more and more) and loss.png, with the names of
-    the classes."""
+    """Write samples.png (four of each class), forward.png (a picture of each, noised more and more) and loss.png."""
     samples = nb.generate_animals(torch.arange(4 * len(data.names)) // 4, model=model)
     show_images(samples, 4, row_labels=data.names, path=folder / "samples.png")
     first = data.images[[data.labels.tolist().index(i) for i in range(len(data.names))]]
@@ -74,7 +73,7 @@ def report_pictures(folder, data, model):
 
 
 def main(words=None):
-    """Train: writes output/animals.safetensors and output/samples.png. Returns the model; exits with advice."""
+    """Train: writes weights and pictures into the output folder. Returns the model; exits with advice."""
     a = arguments(words)
     sys.stdout.reconfigure(errors="backslashreplace")  # a console may not know the letters of a class
     folder = Path(a.output).expanduser()

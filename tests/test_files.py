@@ -86,6 +86,7 @@ def test_every_shipped_file_loads_and_says_how_it_was_trained(name):
     assert len(model.info["losses"]) == model.info["step"] > 0
     assert model.info["losses"].isfinite().all()
     said = r"[\d,]+ weights(, D = \d+)?; [\d,]+ of [\d,]+ steps of \d+ \(.* pictures, .* an epoch\), learning rate .*"
+    said += r"; [\d.]+ hours \(.*\).*" if "seconds" in model.info else ""
     assert re.fullmatch(said, nb.describe(model))
     assert (nb.MODELS / f"{name}.safetensors").stat().st_size < 20 * 2**20
 

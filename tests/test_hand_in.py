@@ -230,7 +230,9 @@ def test_c1_is_one_file_of_code_that_runs_anywhere_and_draws_with_its_own_weight
     assert not found.keys() & {"TextEncoder", "CourseUNet", "inpaint", "text_to_image", "generate_digits", "load_mnist"}
     code = (folder / "21L-1234_05_allCode.py").read_text(encoding="utf-8")
     assert not re.search(r"\bC[0-4]\.[0-9AB]", code), "demands of other courses"
-    assert "each position attends to each word" in code, "the reasons of the layers"
+    assert "# - up: transposed convolution -> nearest neighbour" in code, "the reasons of the layers, as a list"
+    assert not re.search(r"MNIST|[^_]models/|git checkout|\bnb\.|\| ", code.split("def main")[0].replace(" | ", "")), (
+        "what means something in the whole notebook only")
     elsewhere.mkdir()
     status, output = python(folder / "21L-1234_05.py", "--help", cwd=elsewhere)
     assert status == 0, output
