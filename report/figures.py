@@ -197,7 +197,8 @@ def digits():
     twin = left.twinx()
     twin.plot(g, [r["distance"] for r in d["guidance"]["rows"]], "s--", color="tab:red")
     twin.set_ylabel("Fréchet distance", color="tab:red")
-    twin.set_ylim(0, None)
+    twin.set_ylim(0, 1.07 * max(r["distance"] for r in d["guidance"]["rows"]))
+    left.set_ylim(0, 107)
     twin.grid(False)
     for method, marker, label in (("ddpm", "o", "DDPM"), ("ddim", "s", "DDIM, η = 0"), ("2m", "^", "DPM-Solver++ 2M")):
         rows = [r for r in d["steps"]["rows"] if r["method"] == method]

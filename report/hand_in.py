@@ -57,9 +57,9 @@ WEIGHTS = {"C0": ("painter",), "C2": ("digits",), "C3": ("digits", "digits_time"
 DRAWINGS = ("models/scenes.py", "models/drawings.json.gz", "models/DRAWINGS.md")
 FILES = {"C0": DRAWINGS, "C2": ("report/evaluate/judges.py",), "C3": ("report/evaluate/judges.py",),
          "C4": (*DRAWINGS, "models/rubber_duck.svg")}
-PAGE = {"Part A: the power of diffusion models": ("11.6", "10.1", "10.2", "11.1", "11.2", "11.3", "9.6", "11.4",
+PAGE = {"Part A: the power of diffusion models": ("11.6", "10.1", "10.2", "5", "11.1", "11.2", "11.3", "9.6", "11.4",
                                                   "11.5"),
-        "Part B: diffusion models from nothing": ("4.1", "5", "6.1", "6.2", "8.1", "8.2", "8.3", "8.7", "8.8"),
+        "Part B: diffusion models from scratch": ("4.1", "6.1", "6.2", "8.1", "8.2", "8.3", "8.7", "8.8"),
         "Part C": ("14.2",)}  # C4's page, by sections, in the order of the course
 FOREIGN = (r"\bsections? \d+\b(?!\.)|\b(in|see) \d+\.\d\b|\((\d+\.\d|check \d)\b|\bC[0-4]\.[A-C]?\d"
            r"|`?report/(evaluate/\w+\.py|viva\.md)")  # what refers to a place that only the whole notebook has
@@ -141,9 +141,13 @@ def plain(text, code=False, course="C4"):
         return re.sub(r" \(C\d\.[AB]?\d\)|, C\d\.B\d| \((6\.4|8\.8)\)", "", text)
     text = re.sub(r"(?s)<!-- only ([\w ]+) -->(.*?)<!-- /only -->", lambda m: m[2] * (course in m[1].split()), text)
     text = re.sub(r" (Seconds|Half a minute|A minute( or two)?)\.(?=\n|$)", "", text)  # of the whole notebook
-    one = (r"(in |see |shares: )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|check \d|`report/\S+`"
-           r"|\d+(\.\d)?( to \d+\.\d)?)")
-    return re.sub(rf" ?\({one}(, {one})*\)", "", re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text))
+    lines = []
+    for line in re.sub(r"(?m)^(#+) \d[\d.]* ", r"\1 ", text).split("\n"):
+        number = r"\d+\.\d" if line.startswith("|") else r"\d+(\.\d)?"  # in a table (1) is an operation of the course's
+        one = (r"((in |see |shares: |judge and distance: )?(C\d[^),]*|[A-C]\d|since autumn \d+|section \d+|check \d"
+               rf"|`report/\S+`|{number}( to \d+\.\d)?))")
+        lines.append(re.sub(rf" ?\({one}(, {one})*\)", "", line))
+    return "\n".join(lines)
 
 
 def statements():
@@ -426,11 +430,12 @@ def with_formulas(text):
 
 
 def subsections():
-    """{number of a section, "5" or "9.6": its cells} of the notebook as it was last saved."""
+    """{number of a section, "5" or "9.6": its text and C4's cells} of the notebook as it was last saved."""
     found, number = {}, ""
     for _, cell in sections():
         if cell.cell_type != "markdown":
-            found.setdefault(number, []).append(cell)
+            if "C4" in cell.metadata.get("tags", ()):
+                found.setdefault(number, []).append(cell)
             continue
         for text in re.split(r"(?m)^(?=##+ \d)", cell.source):  # a cell may hold two headings
             if heading := re.match(r"##+ (\d[\d.]*)", text):
@@ -443,6 +448,11 @@ def gif_title(gif):
     """The caption of a GIF by its name, such as gifs/digits_time_epoch05.gif."""
     kind, epoch = re.fullmatch(r".*digits_(\w+)_epoch(\d+)\.gif", gif).groups()
     return f"{'Time' if kind == 'time' else 'Class'}-conditioned digits form from noise, after epoch {int(epoch)}"
+
+
+def caption(alt):
+    """A picture's caption from its alt text: the title, without the list of labels, which the picture shows."""
+    return re.sub(r"(?<=.); (rows|columns|above the pictures): .*", "", alt)
 
 
 def web_page(name, gifs):
@@ -469,14 +479,17 @@ def web_page(name, gifs):
     for cell in cells:
         if cell.cell_type == "code":  # a finished progress bar tells nothing
             cell.outputs = [o for o in cell.outputs if not re.search(r"\d%\|", o.get("data", {}).get("text/plain", ""))]
-    top = (f"# Fun with diffusion models\n\n{html.escape(name)}\n\nThe random seed is 0 in all that follows, and "
-           f"samples are the first ones, unless the text says otherwise. All networks were trained here, from scratch. "
-           f"The painter, a text-to-image network for drawings of 64 x 64 pixels, and its second stage stand for the "
-           f"pre-trained model of part A. A judge is a classifier or detector that was trained apart. 2M is the "
-           f"solver DPM-Solver++ (2M), by which prompts are painted and enlarged; all else defaults to DDPM.\n\n"
-           f"<ul>{contents}</ul>")
+    told = ("All networks were trained here, from scratch. The painter, a text-to-image network for drawings of 64 x "
+            "64 pixels, and its second stage stand for the pre-trained model of part A. A judge is a classifier or "
+            "detector that was trained apart. Samples are the first ones and the random seed is 0, unless the text "
+            "says otherwise (the two runs from t = 690 have seeds 1 and 2). 2M is the solver DPM-Solver++ (2M), by "
+            "which prompts are painted and enlarged; all else defaults to DDPM. Where nothing else is said, prompts "
+            "take guidance 3 and 20 steps, fills guidance 2 with a prompt and 20 steps, anagrams and hybrids "
+            "guidance 3 and 50 steps. Digits are trained by Adam; samples come from averaged weights.")
+    top = f"# Fun with diffusion models\n\n{html.escape(name)}\n\n{told}\n\n<ul>{contents}</ul>"
     page = pages([nbformat.v4.new_markdown_cell(top), *cells], f"Fun with diffusion models: {name}")
-    page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>', r"<figure>\g<0><figcaption>\1</figcaption></figure>", page)
+    page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>',
+                  lambda m: f"<figure>{m[0]}<figcaption>{caption(m[1])}</figcaption></figure>", page)
     return page.replace("</body>", f"<p>{html.escape(CREDIT)}</p></body>")
 
 

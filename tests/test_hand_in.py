@@ -137,6 +137,8 @@ def test_a_notebook_that_was_not_run_is_noticed():
 def test_a_package_is_told_what_is_its_own_and_a_reference_to_another_place_is_noticed():
     text = "a <!-- only C3 C4 -->b <!-- /only -->c (8.1, check 2) d (`report/evaluate/digits.py`)"
     assert [hand_in.plain(text, course=course) for course in ("C2", "C3")] == ["a c d", "a b c d"]
+    row = "| (7) `ConvBlock`; (8) `DownBlock`: after (2) or (3) | as there (8.4) |"  # the course's own numbers stay
+    assert hand_in.plain(row) == "| (7) `ConvBlock`; (8) `DownBlock`: after (2) or (3) | as there |"
     rule = "no reference to what is not in it"
     for kept, words in ((True, "Ho et al., section 3.2"), (False, "as section 9 says"), (False, "seen in 9.6"),
                         (False, "the shares (10.5 has them)"), (False, "[C2.3]"), (False, "`report/viva.md`")):
