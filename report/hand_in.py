@@ -32,6 +32,7 @@ import latex2mathml.converter
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -299,6 +300,8 @@ def animal_readme(name, number, file):
     imported = set(re.findall(r"(?m)^(?:from|import) (\w+)", animal_code()))
     needed = [line for line in content("requirements.txt").decode().split()
               if re.split("[<>=]", line)[0].replace("-", "_") in {*imported, "jupyterlab"}] + ["Pillow"]
+    with safe_open(ROOT / "models" / "animals.safetensors", "pt") as weights:
+        run = json.loads(weights.metadata()["info"])
     options = re.findall(r'add_argument\("(--[a-z-]+)".*?help="([^"]+)"', script, re.S)
     return f"""Diffusion model on animal pictures: {name}, {number}
 
@@ -308,7 +311,8 @@ Train:            python {file} --data PATH_OF_THE_DATA_SET --output my_run
                   The data set is not included. PATH_OF_THE_DATA_SET is a folder that holds a folder of pictures for
                   each class. Weights, samples.png, loss.png and forward.png (the noised pictures) go to my_run; the
                   same command goes on where it was stopped. With --classes 5 it takes the first five classes, or
-                  name them: --classes cat dog ... 6,000 steps take 20 minutes on two processor cores.
+                  name them: --classes cat dog ... On two processor cores {run["step"]:,} steps took
+                  {run["seconds"] / 60:.0f} minutes.
 Hand in your own: copy my_run/animals.safetensors to saved_models/, in the place of the weights that come with this,
                   which were trained on the drawings in saved_models/animals.json.gz (--drawn) and are rounded to 8
                   bits; then run the notebook again.
@@ -479,13 +483,13 @@ def web_page(name, gifs):
     for cell in cells:
         if cell.cell_type == "code":  # a finished progress bar tells nothing
             cell.outputs = [o for o in cell.outputs if not re.search(r"\d%\|", o.get("data", {}).get("text/plain", ""))]
-    told = ("All networks were trained here, from scratch. The painter, a text-to-image network for drawings of 64 x "
-            "64 pixels, and its second stage stand for the pre-trained model of part A. A judge is a classifier or "
-            "detector that was trained apart. Samples are the first ones and the random seed is 0, unless the text "
-            "says otherwise (the two runs from t = 690 have seeds 1 and 2). 2M is the solver DPM-Solver++ (2M), by "
-            "which prompts are painted and enlarged; all else defaults to DDPM. Where nothing else is said, prompts "
-            "take guidance 3 and 20 steps, fills guidance 2 with a prompt and 20 steps, anagrams and hybrids "
-            "guidance 3 and 50 steps. Digits are trained by Adam; samples come from averaged weights.")
+    told = ("All networks but the text encoder were trained here, from scratch. The painter, a text-to-image network "
+            "for drawings of 64 x 64 pixels, and its second stage stand for the pre-trained model of part A. A judge "
+            "is a classifier or detector that was trained apart. Samples are the first ones and the random seed is "
+            "0, unless the text says otherwise (the two runs from t = 690 have seeds 1 and 2). 2M is the solver DPM- "
+            "Solver++ (2M), by which prompts are painted and enlarged; all else defaults to DDPM. Where nothing else "
+            "is said, prompts take guidance 3 and 20 steps, fills guidance 2 with a prompt and 20 steps, anagrams "
+            "and hybrids guidance 3 and 50 steps. Digits are trained by Adam; samples come from averaged weights.")
     top = f"# Fun with diffusion models\n\n{html.escape(name)}\n\n{told}\n\n<ul>{contents}</ul>"
     page = pages([nbformat.v4.new_markdown_cell(top), *cells], f"Fun with diffusion models: {name}")
     page = re.sub(r'<img [^>]*?alt="([^"]+)"[^>]*>',
